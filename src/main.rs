@@ -1,0 +1,3 @@
+//! The `barge` command.
+
+fn main() {}
