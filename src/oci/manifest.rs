@@ -14,10 +14,10 @@ pub const MAX_MANIFEST_SIZE: u64 = 4 * 1024 * 1024;
 /// A parsed manifest: an image's or an index.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifest {
-    /// An image manifest or an artifact's; boxed, being several times the size of an index's view.
+    /// An image manifest or an artifact's.
     Image(Box<ImageManifest>),
     /// An image index.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
 }
 
 /// A view of an image manifest.
@@ -163,13 +163,13 @@ impl Manifest {
             if body.layers.is_some() {
                 return Err(ManifestError::Ambiguous("layers"));
             }
-            Ok(Self::Index(ImageIndex {
+            Ok(Self::Index(Box::new(ImageIndex {
                 media_type,
                 manifests: body.manifests.unwrap_or_default(),
                 subject: body.subject,
                 artifact_type: body.artifact_type.filter(|name| !name.is_empty()),
                 annotations: body.annotations,
-            }))
+            })))
         } else if media_type::is_image_manifest(&media_type) {
             if body.manifests.is_some() {
                 return Err(ManifestError::Ambiguous(if body.layers.is_some() {
