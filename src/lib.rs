@@ -1,4 +1,7 @@
 //! Carries container images across an air gap.
 
+pub mod bundle;
+pub mod graph;
 pub mod oci;
+pub mod select;
 pub mod store;

@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Raw")]
 pub struct Platform {
-    /// Operating system, e.g. `linux`.
-    pub os: String,
     /// CPU architecture in Go's names, e.g. `amd64`.
     pub architecture: String,
-    /// CPU variant, e.g. `v7`; none where the architecture's default is meant.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
+    /// Operating system, e.g. `linux`.
+    pub os: String,
     /// Version of the operating system; only Windows images have it.
     #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
+    /// CPU variant, e.g. `v7`; none where the architecture's default is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 /// A platform as images write it: any field may be missing or null.
