@@ -3,5 +3,7 @@
 pub mod bundle;
 pub mod graph;
 pub mod oci;
+pub mod plan;
 pub mod select;
 pub mod store;
+pub mod transfer;

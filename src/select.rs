@@ -8,7 +8,7 @@ use crate::oci::platform::Match;
 use crate::oci::{Descriptor, Digest, Platform};
 
 /// Why content of the closure is left out on purpose; the greater one is what a record gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reason {
     /// Its platform was not selected.

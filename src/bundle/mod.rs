@@ -1,7 +1,10 @@
 //! What a bundle is beyond an OCI layout: its record, its trailer, what is absent and why.
 
+pub mod head;
+mod open;
 pub mod record;
 pub mod table;
 pub mod trailer;
 
+pub use open::{Archive, Bundle};
 pub use record::Record;

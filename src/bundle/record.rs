@@ -53,6 +53,16 @@ pub struct ImageEntry {
     pub root: Digest,
 }
 
+/// An image that is not whole in the bundle, because content could not be had when it was packed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedEntry {
+    /// The name that was asked for.
+    pub name: Reference,
+    /// Digest of its root manifest, where the name could be resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Digest>,
+}
+
 /// The record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -65,9 +75,9 @@ pub struct Record {
     /// Digest of `manifest.json`, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_manifest: Option<Digest>,
-    /// Images that are not whole because some content could not be had.
+    /// Images that are not whole because some content could not be had, sorted by name.
     #[serde(default)]
-    pub failed: Vec<ImageEntry>,
+    pub failed: Vec<FailedEntry>,
     /// Version of the format, `major.minor`.
     pub format_version: String,
     /// Images that are whole, sorted by name.

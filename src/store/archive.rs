@@ -2,7 +2,7 @@
 //!
 //! The size of every entry is known before it is written, so entries are written with `pwrite` by many workers, each at
 //! its own place. Entries are ustar; from 8 GiB on, the size stands in a PAX record, which every reader understands
-//! (the base-256 form that many writers use there is not in the standard).
+//! (the base-256 form that many writers use there is not in the standard), and so does the path of a sha512 blob.
 
 use std::fs::File;
 use std::io;
@@ -20,10 +20,17 @@ const MAX_USTAR_SIZE: u64 = 0o777_7777_7777;
 /// Name of the PAX header entry; the name does not matter, the common tools write one of this kind.
 const PAX_PATH: &str = "PaxHeaders/size";
 
-/// Returns the length of an entry's header blocks, for content of `size` bytes.
+/// The longest path that is written to a ustar header's name field; the prefix field is never used.
+const MAX_USTAR_PATH: usize = 100;
+
+fn needs_pax(path: &str, size: u64) -> bool {
+    size > MAX_USTAR_SIZE || path.len() > MAX_USTAR_PATH
+}
+
+/// Returns the length of an entry's header blocks.
 #[must_use]
-pub fn header_length(size: u64) -> u64 {
-    if size > MAX_USTAR_SIZE { 3 * BLOCK } else { BLOCK }
+pub fn header_length(path: &str, size: u64) -> u64 {
+    if needs_pax(path, size) { 3 * BLOCK } else { BLOCK }
 }
 
 /// Returns `size` rounded up to whole blocks.
@@ -34,25 +41,38 @@ pub fn padded(size: u64) -> u64 {
 
 /// Returns the length that an entry takes in the archive: header blocks, content and padding.
 #[must_use]
-pub fn entry_length(size: u64) -> u64 {
-    header_length(size) + padded(size)
+pub fn entry_length(path: &str, size: u64) -> u64 {
+    header_length(path, size) + padded(size)
 }
 
-/// Makes the header blocks of an entry: a regular file, mode 0644, no owner, no time.
+/// Makes the header blocks of an entry: a regular file, mode 0644, no owner, no time. The last block is the header
+/// proper, before it stands the PAX record where one is needed.
 ///
 /// # Panics
-/// If `path` is longer than 100 bytes: barge names no such entry.
+/// If `path` is absolute or longer than a PAX block holds: barge names no such entry.
 #[must_use]
 pub fn header(path: &str, size: u64) -> Vec<u8> {
-    if size <= MAX_USTAR_SIZE {
+    if !needs_pax(path, size) {
         return ustar(path, size, tar::EntryType::Regular).to_vec();
     }
-    let record = pax_record("size", &size.to_string());
-    let mut blocks = ustar(PAX_PATH, record.len() as u64, tar::EntryType::XHeader).to_vec();
-    blocks.extend_from_slice(record.as_bytes());
+    let mut records = String::new();
+    if path.len() > MAX_USTAR_PATH {
+        records.push_str(&pax_record("path", path));
+    }
+    if size > MAX_USTAR_SIZE {
+        records.push_str(&pax_record("size", &size.to_string()));
+    }
+    assert!(records.len() as u64 <= BLOCK, "barge's entry names are short");
+    let mut blocks = ustar(PAX_PATH, records.len() as u64, tar::EntryType::XHeader).to_vec();
+    blocks.extend_from_slice(records.as_bytes());
     blocks.resize(2 * BLOCK as usize, 0);
-    // With the record in force the field is ignored; zero is what Go and GNU tar put there too.
-    blocks.extend_from_slice(&ustar(path, 0, tar::EntryType::Regular));
+    // With a record in force the field is ignored; GNU tar cuts the one and writes zero for the other as well.
+    let name = &path[path.len().saturating_sub(MAX_USTAR_PATH)..];
+    blocks.extend_from_slice(&ustar(
+        name,
+        if size > MAX_USTAR_SIZE { 0 } else { size },
+        tar::EntryType::Regular,
+    ));
     blocks
 }
 
@@ -164,6 +184,16 @@ impl ArchiveFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oci::Digest;
+
+    fn paths() -> [String; 3] {
+        let sha512 = crate::oci::Hasher::new(crate::oci::Algorithm::Sha512).finish();
+        [
+            Digest::sha256(b"").blob_path(),
+            sha512.blob_path(),
+            format!(".barge-gap/{}", sha512.hex()),
+        ]
+    }
 
     #[test]
     fn headers_have_the_length_they_are_said_to_have() {
@@ -177,24 +207,26 @@ mod tests {
             MAX_USTAR_SIZE + 1,
             u64::MAX / 2,
         ] {
-            let path = crate::oci::Hasher::new(crate::oci::Algorithm::Sha512).finish();
-            let path = if size == 0 {
-                format!(".barge-gap/{}", &path.hex()[..64])
-            } else {
-                "blobs/x".to_owned()
-            };
-            assert_eq!(header(&path, size).len() as u64, header_length(size), "{size}");
+            for path in paths() {
+                assert_eq!(
+                    header(&path, size).len() as u64,
+                    header_length(&path, size),
+                    "{path} {size}"
+                );
+            }
         }
     }
 
     #[test]
-    fn the_tar_crate_reads_sizes_on_both_sides_of_8_gib() {
-        for size in [MAX_USTAR_SIZE, MAX_USTAR_SIZE + 1] {
-            let bytes = header("blobs/sha256/x", size);
-            let mut archive = tar::Archive::new(&bytes[..]);
-            let entry = archive.entries().unwrap().next().unwrap().unwrap();
-            assert_eq!(entry.size(), size);
-            assert_eq!(entry.path().unwrap().to_str(), Some("blobs/sha256/x"));
+    fn the_tar_crate_reads_long_paths_and_sizes_on_both_sides_of_8_gib() {
+        for size in [0, MAX_USTAR_SIZE, MAX_USTAR_SIZE + 1] {
+            for path in paths() {
+                let bytes = header(&path, size);
+                let mut archive = tar::Archive::new(&bytes[..]);
+                let entry = archive.entries().unwrap().next().unwrap().unwrap();
+                assert_eq!(entry.size(), size);
+                assert_eq!(entry.path().unwrap().to_str(), Some(path.as_str()));
+            }
         }
     }
 

@@ -1,0 +1,7 @@
+//! What users bring: arguments and lists, read into what a survey asks for.
+
+mod argument;
+mod open;
+
+pub use argument::{Argument, InputError, Place, parse_argument, read_list};
+pub use open::{Opened, Opener, is_attached_tag};

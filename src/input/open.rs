@@ -1,0 +1,235 @@
+//! Opening the places that arguments name, and finding what is to be taken from each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::argument::{Argument, InputError, Place};
+use crate::bundle::Bundle;
+use crate::graph::survey::Wish;
+use crate::oci::{Digest, Reference, RepositoryName};
+use crate::store::docker_archive::DockerArchive;
+use crate::store::registry::{Access, Client};
+use crate::store::{ATTACHED_TAG_SUFFIXES, Source, StoreError};
+
+/// Opens places, each once.
+pub struct Opener<'a> {
+    client: &'a Client,
+    opened: Opened,
+    places: HashMap<Place, usize>,
+}
+
+/// Places that were opened, and what is asked of them.
+#[derive(Default)]
+pub struct Opened {
+    /// The places.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// What is asked.
+    pub wishes: Vec<Wish>,
+    /// What people should know, e.g. that a manifest was made.
+    pub notes: Vec<String>,
+}
+
+/// Why arguments can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An argument can't be used.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// A place can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Returns whether a tag is derived from a digest: cosign's tags and the referrers fallback tag. Such tags travel as
+/// attachments of what they are derived from, not as images.
+#[must_use]
+pub fn is_attached_tag(tag: &str) -> bool {
+    let base = ATTACHED_TAG_SUFFIXES.iter().find_map(|suffix| tag.strip_suffix(suffix)).unwrap_or(tag);
+    let hex = base.strip_prefix("sha256-").or_else(|| base.strip_prefix("sha512-"));
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+impl<'a> Opener<'a> {
+    /// Starts with nothing opened.
+    #[must_use]
+    pub fn new(client: &'a Client) -> Self {
+        Self { client, opened: Opened::default(), places: HashMap::new() }
+    }
+
+    /// Opens what an argument names and adds what it asks for.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the place can't be opened, or the argument does not fit what it holds.
+    pub fn add(&mut self, argument: &Argument) -> Result<(), OpenError> {
+        match &argument.place {
+            Place::Registry(name) => {
+                let source = self.registry(name);
+                if let (Some(name), Some(selector)) = (&argument.name, &argument.selector) {
+                    self.opened.wishes.push(Wish {
+                        name: name.clone(),
+                        reference: argument.reference.clone(),
+                        source,
+                        selector: selector.clone(),
+                    });
+                }
+                Ok(())
+            }
+            Place::Layout(path) | Place::LayoutArchive(path) => {
+                let bundle = Bundle::open(path)?;
+                self.bundle(argument, bundle)
+            }
+            Place::DockerArchive(path) => self.docker_archive(argument, &DockerArchive::open(path)?),
+            Place::File(path) => match Bundle::open(path) {
+                Ok(bundle) => self.bundle(argument, bundle),
+                // A docker archive is no layout; if it is none either, the first error says more.
+                Err(error @ StoreError::Invalid { .. }) if path.is_file() => match DockerArchive::open(path) {
+                    Ok(archive) => self.docker_archive(argument, &archive),
+                    Err(_) => Err(error.into()),
+                },
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Adds every tag of a repository.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the tags can't be listed, or there are none.
+    pub fn add_all_tags(&mut self, name: &RepositoryName) -> Result<(), OpenError> {
+        let source = self.registry(name);
+        let mut tags = self.client.repository(name, Access::Pull).tags()?;
+        tags.retain(|tag| !is_attached_tag(tag));
+        if tags.is_empty() {
+            return Err(InputError::Empty { place: name.to_string() }.into());
+        }
+        for tag in tags {
+            let reference = Reference::tagged(name.clone(), &tag);
+            self.opened.wishes.push(Wish { name: reference.clone(), reference: Some(reference), source, selector: tag });
+        }
+        Ok(())
+    }
+
+    /// Returns what was opened.
+    #[must_use]
+    pub fn finish(self) -> Opened {
+        self.opened
+    }
+
+    fn registry(&mut self, name: &RepositoryName) -> usize {
+        let client = self.client;
+        self.source(Place::Registry(name.clone()), || Arc::new(client.repository(name, Access::Pull)))
+    }
+
+    fn source(&mut self, place: Place, open: impl FnOnce() -> Arc<dyn Source>) -> usize {
+        let sources = &mut self.opened.sources;
+        *self.places.entry(place).or_insert_with(|| {
+            sources.push(open());
+            sources.len() - 1
+        })
+    }
+
+    fn bundle(&mut self, argument: &Argument, bundle: Bundle) -> Result<(), OpenError> {
+        if let Some(fault) = bundle.fault() {
+            return Err(StoreError::Invalid { place: bundle.place(), why: fault }.into());
+        }
+        let names = bundle.names()?;
+        let source = self.source(argument.place.clone(), || Arc::new(bundle));
+        self.wishes(argument, source, names.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect())
+    }
+
+    fn docker_archive(&mut self, argument: &Argument, archive: &DockerArchive) -> Result<(), OpenError> {
+        let names = archive.names()?;
+        let source = self.source(argument.place.clone(), || Arc::new(archive.clone()));
+        let before = self.opened.wishes.len();
+        self.wishes(argument, source, names.into_iter().map(|named| (named.name, named.descriptor.digest)).collect())?;
+        if archive.is_made() {
+            let place = archive.place();
+            let made = self.opened.wishes[before..].iter().map(|wish| {
+                format!("{}: {place} has no manifest, so one was made for its uncompressed layers", wish.name)
+            });
+            self.opened.notes.extend(made);
+        }
+        Ok(())
+    }
+
+    /// Adds what an argument asks of a place that lists its images.
+    fn wishes(
+        &mut self,
+        argument: &Argument,
+        source: usize,
+        listed: Vec<(Option<String>, Digest)>,
+    ) -> Result<(), OpenError> {
+        let place = self.opened.sources[source].place();
+        let is_image = |name: &Option<String>| {
+            let tag = name.as_deref().map(|name| name.rsplit(':').next().unwrap_or(name));
+            !tag.is_some_and(is_attached_tag)
+        };
+        let images: Vec<_> = listed.into_iter().filter(|(name, _)| is_image(name)).collect();
+        let mut wish = |name: Reference, selector: String| {
+            self.opened.wishes.push(Wish { name, reference: None, source, selector });
+        };
+        if let Some(selector) = &argument.selector {
+            let name = match &argument.name {
+                Some(name) => name.clone(),
+                None => full_name(selector).ok_or(InputError::Nameless { place: format!("{place}:{selector}") })?,
+            };
+            wish(name, selector.clone());
+            return Ok(());
+        }
+        if let Some(name) = &argument.name {
+            let mut digests: Vec<&Digest> = images.iter().map(|(_, digest)| digest).collect();
+            digests.sort();
+            digests.dedup();
+            return match digests[..] {
+                [] => Err(InputError::Empty { place }.into()),
+                [only] => {
+                    wish(name.clone(), only.to_string());
+                    Ok(())
+                }
+                _ => Err(InputError::SeveralImages { place, name: name.clone(), count: digests.len() }.into()),
+            };
+        }
+        // Nameless entries beside named ones are attachments, which come with what they are attached to.
+        let named: Vec<&String> = images.iter().filter_map(|(name, _)| name.as_ref()).collect();
+        match (named.is_empty(), images.is_empty()) {
+            (true, true) => return Err(InputError::Empty { place }.into()),
+            (true, false) => return Err(InputError::Nameless { place }.into()),
+            (false, _) => {}
+        }
+        for name in named {
+            let full = full_name(name).ok_or(InputError::Nameless { place: format!("{place}:{name}") })?;
+            wish(full, name.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Returns the reference that a layout's name is, if it is more than a bare tag.
+fn full_name(name: &str) -> Option<Reference> {
+    if !name.contains(['/', ':', '@']) {
+        return None;
+    }
+    name.parse().ok().map(Reference::with_default_tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_tags_are_no_images() {
+        let hex = Digest::sha256(b"x").hex();
+        for suffix in ["", ".sig", ".att", ".sbom"] {
+            assert!(is_attached_tag(&format!("sha256-{hex}{suffix}")));
+        }
+        for tag in ["v1", "sha256-short.sig", &format!("sha256-{hex}.txt"), &hex] {
+            assert!(!is_attached_tag(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_bare_tag_is_no_name() {
+        assert!(full_name("latest").is_none());
+        assert_eq!(full_name("alpine:3").unwrap().to_string(), "docker.io/library/alpine:3");
+    }
+}
