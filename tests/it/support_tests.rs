@@ -445,6 +445,118 @@ fn phantoms_are_there_only_in_name() {
     );
 }
 
+/// The phantom of kind `LikeV2` is what Debian's registry does with its stock cache.
+#[test]
+fn phantoms_do_as_a_real_registry_does() {
+    let real = RealRegistry::start_with(&RegistryOptions {
+        inmemory_cache: true,
+        ..RegistryOptions::default()
+    });
+    let (hostile, _, blob, path) = with_blob(Config::default());
+    push_content(
+        real.host(),
+        "a",
+        &{
+            let mut content = Content::new();
+            content.image("linux/amd64", std::slice::from_ref(&blob));
+            content
+        },
+        &blob.descriptor(),
+        None,
+    );
+    real.delete_blob_data(&blob.digest);
+    hostile.phantom("a", &blob.digest, blob.bytes.len() as u64, Phantom::LikeV2);
+    let mount = format!("/v2/b/blobs/uploads/?mount={}&from=a", blob.digest);
+    let answers = |host: &str| {
+        let client = Client::plain(host);
+        let head = client.request("HEAD", &path, &[], None);
+        let length = head.header("content-length").map(str::to_owned);
+        let whole = client.try_request("GET", &path, &[], None).is_err();
+        let part = client
+            .try_request("GET", &path, &[("range", "bytes=0-0")], None)
+            .is_err();
+        let mounted = client.request("POST", &mount, &[], Some(b"")).status;
+        (head.status, length, whole, part, mounted)
+    };
+    let expected = (200, Some(blob.bytes.len().to_string()), true, true, 201);
+    assert_eq!(answers(real.host()), expected);
+    assert_eq!(answers(hostile.host()), expected);
+}
+
+#[test]
+fn skopeo_uploads_in_chunks_of_unknown_number() {
+    let hostile = Hostile::start(Config {
+        location: LocationForm::Relative,
+        ..Config::default()
+    });
+    let temp = temp();
+    let mut content = Content::new();
+    let image = content.image("linux/amd64", &[plain_layer(1, 50_000)]);
+    write_layout(temp.path(), &content, &[("v1", image)]);
+    let (source, target) = (
+        format!("oci:{}:v1", temp.path().display()),
+        format!("docker://{}/a:v1", hostile.host()),
+    );
+    skopeo([
+        "copy",
+        "--dest-tls-verify=false",
+        "--dest-compress-format=gzip",
+        "--dest-compress",
+        &source,
+        &target,
+    ]);
+    let patches = hostile.requests_on("PATCH", "/uploads/");
+    let chunked =
+        |request: &&crate::support::hostile::Logged| request.head.header("transfer-encoding").is_some();
+    assert!(patches.iter().any(|r| chunked(&r)), "{}", hostile.transcript());
+}
+
+#[test]
+fn early_ends_and_lost_answers() {
+    let (hostile, client, blob, _) = with_blob(Config {
+        chunk_min_length: Some(1000),
+        ..Config::default()
+    });
+    let open = || client.request("POST", "/v2/b/blobs/uploads/", &[], Some(b""));
+    assert_eq!(open().header("oci-chunk-min-length"), Some("1000"));
+    let opened = open();
+    let location = opened.header("location").unwrap();
+    let patch = |bytes: &[u8]| client.request("PATCH", location, &[], Some(bytes)).status;
+    assert_eq!(
+        [patch(&[0; 1000]), patch(&[0; 10]), patch(&[0; 10])],
+        [202, 202, 400]
+    );
+    // The work is done and the client does not hear of it.
+    hostile.fault(Fault::on("PUT", "/uploads/", Action::DropAnswer).once());
+    let opened = open();
+    let url = format!("{}?digest={}", opened.header("location").unwrap(), blob.digest);
+    assert!(client.try_request("PUT", &url, &[], Some(&blob.bytes)).is_err());
+    assert!(hostile.has_blob("b", &blob.digest));
+    assert_eq!(hostile.requests_on("PUT", "").last().unwrap().status, None);
+    // Without lingering, whoever goes on sending is cut off.
+    let page = Response::html(413, "Request Entity Too Large");
+    hostile.fault(Fault::on("POST", "", Action::RespondAndReset(page)).once());
+    let reply = client.try_request("POST", "/v2/b/blobs/uploads/", &[], Some(&vec![0; 8_000_000]));
+    assert!(reply.is_err() || reply.is_ok_and(|reply| reply.status == 413));
+    for form in [
+        LocationForm::OtherScheme,
+        LocationForm::OtherHost("127.0.0.1:9".to_owned()),
+    ] {
+        hostile.clear_faults();
+        hostile.fault(Fault::on("POST", "", Action::Location(form.clone())));
+        let opened = open();
+        let location = opened.header("location").unwrap();
+        assert_eq!(
+            location.starts_with("https://"),
+            form == LocationForm::OtherScheme
+        );
+        assert_eq!(
+            location.contains(hostile.host()),
+            form == LocationForm::OtherScheme
+        );
+    }
+}
+
 #[test]
 fn uploads_go_on_where_they_broke() {
     let hostile = Hostile::start(Config {

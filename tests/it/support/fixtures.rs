@@ -52,13 +52,13 @@ pub fn files() -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// What lies on disk under `fixtures/`, but for its README.
+/// What lies on disk in the folders that [`files`] makes; other fixtures are other tests' concern.
 pub fn files_on_disk() -> BTreeMap<String, Vec<u8>> {
     let root = directory();
-    walkdir::WalkDir::new(&root)
+    walkdir::WalkDir::new(root.join("multiarch"))
         .into_iter()
         .map(Result::unwrap)
-        .filter(|entry| entry.file_type().is_file() && entry.file_name() != "README.md")
+        .filter(|entry| entry.file_type().is_file())
         .map(|entry| {
             let name = entry.path().strip_prefix(&root).unwrap();
             (name.to_str().unwrap().to_owned(), fs::read(entry.path()).unwrap())

@@ -1,6 +1,5 @@
 //! Misbehaviour as data: which requests, how often, what happens.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -200,17 +199,6 @@ pub enum Action {
     StoreStubs,
     /// All tokens given out so far are worth nothing from here on.
     ExpireTokens,
-}
-
-impl fmt::Debug for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Respond(_) => "Respond",
-            Self::RespondEarly(_) => "RespondEarly",
-            Self::CutBody(_) => "CutBody",
-            _ => "Action",
-        })
-    }
 }
 
 impl Action {

@@ -99,6 +99,45 @@ impl Head {
     }
 }
 
+/// Reads a request's body, at most `limit` bytes of it; returns whether it came whole. A connection that breaks shows
+/// as a body that is not whole.
+pub fn read_body(head: &Head, stream: &mut BufReader<TcpStream>, limit: u64) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    let chunked = head
+        .header("transfer-encoding")
+        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    if !chunked {
+        let length = head.content_length();
+        let _ = stream.take(length.min(limit)).read_to_end(&mut body);
+        let complete = body.len() as u64 == length;
+        return (body, complete);
+    }
+    loop {
+        let mut line = String::new();
+        if !stream.read_line(&mut line).is_ok_and(|read| read > 0) {
+            return (body, false);
+        }
+        let size = line.trim_end().split(';').next().unwrap_or_default();
+        let Ok(size) = u64::from_str_radix(size, 16) else {
+            return (body, false);
+        };
+        let left = limit.saturating_sub(body.len() as u64);
+        let before = body.len();
+        let _ = stream.take(size.min(left)).read_to_end(&mut body);
+        if (body.len() - before) as u64 != size {
+            return (body, false);
+        }
+        // Ends every chunk, and (no trailers being sent) the body.
+        let mut end = String::new();
+        if stream.read_line(&mut end).is_err() {
+            return (body, false);
+        }
+        if size == 0 {
+            return (body, true);
+        }
+    }
+}
+
 /// Undoes percent-encoding.
 pub fn decode(text: &str) -> String {
     let mut bytes = Vec::new();

@@ -10,6 +10,7 @@ mod manifests;
 mod routes;
 mod server;
 mod state;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ pub struct Config {
     pub page_size: usize,
     /// Form of the uploads' `Location`.
     pub location: LocationForm,
-    /// `OCI-Chunk-Min-Length`: announced, and a smaller chunk that is not the last is refused with 416.
+    /// `OCI-Chunk-Min-Length`: announced, and a chunk after a smaller one is 400 `BLOB_UPLOAD_INVALID`.
     pub chunk_min_length: Option<u64>,
     /// Answer to mounts.
     pub mount: Mount,

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::fault::{Action, Fault};
-use super::http::{Head, Response};
+use super::http::{Head, Response, read_body};
 use super::state::Store;
 use super::{Config, Logged};
 
@@ -233,18 +233,6 @@ impl Server {
             });
         }
         if head
-            .header("transfer-encoding")
-            .is_some_and(|value| !value.eq_ignore_ascii_case("identity"))
-        {
-            return Ok(Fate::Early {
-                response: closing(Response::text(
-                    411,
-                    "chunked request bodies are not served here\n",
-                )),
-                linger: true,
-            });
-        }
-        if head
             .header("expect")
             .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
         {
@@ -254,14 +242,11 @@ impl Server {
             Action::CutUpload { after, keep } => Some((*after as u64, *keep)),
             _ => None,
         });
-        let wanted = cut.map_or(length, |(after, _)| length.min(after));
-        let mut body = Vec::new();
-        // A connection that breaks in here shows as too few bytes.
-        let _ = reader.take(wanted).read_to_end(&mut body);
+        let limit = cut.map_or(u64::MAX, |(after, _)| after);
+        let (body, complete) = read_body(head, reader, limit);
         *received = body.len() as u64;
         // What a cut connection brought of a chunk counts, as it does at distribution.
-        let incomplete = *received < length;
-        if incomplete {
+        if !complete {
             if head.method == "PATCH" && cut.is_none_or(|(_, keep)| keep) {
                 self.keep_partial(head, &body);
             }

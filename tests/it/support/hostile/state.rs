@@ -95,6 +95,8 @@ pub struct Upload {
     pub bytes: Vec<u8>,
     /// Number of the newest `Location` given out.
     pub state: usize,
+    /// Whether a chunk was below the minimum, so that no other may follow.
+    pub had_short_chunk: bool,
 }
 
 /// Everything.
