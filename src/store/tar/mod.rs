@@ -22,6 +22,7 @@ use std::io;
 pub use compressed::Compression;
 pub use header::{Header, HeaderFault, parse_header_block};
 pub use scan::Scan;
+pub(in crate::store) use scan::read_full;
 pub use slice::FileSlice;
 
 /// The unit that tar files are made of, in bytes (POSIX `pax`, "ustar Interchange Format").

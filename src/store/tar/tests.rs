@@ -3,7 +3,7 @@ use std::io::Write;
 use std::process::Command;
 
 use proptest::prelude::*;
-use tar::{Builder, EntryType, Header as TarHeader};
+use tar::{Builder, Header as TarHeader};
 
 use super::*;
 
@@ -363,7 +363,7 @@ fn a_file_that_shrank_is_cut_off_not_a_crash() {
 #[test]
 fn the_end_is_two_blocks_of_zeros_and_nothing_after() {
     let mut bytes = ended(&[file_entry("a", b"x")]);
-    bytes.extend([0; 200_000]);
+    bytes.extend(vec![0; 200_000]);
     assert!(scan(&bytes).1.is_empty());
     bytes.extend(file_entry("b", b"x"));
     let (entries, faults) = scan(&bytes);
