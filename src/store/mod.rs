@@ -5,6 +5,8 @@
 
 pub mod archive;
 mod error;
+pub mod layout;
+pub mod tar;
 
 use std::io::Read;
 

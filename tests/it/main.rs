@@ -1,1 +1,6 @@
 //! The integration tests of barge.
+
+#![allow(clippy::unwrap_used, reason = "in tests, helpers too, a panic is the report")]
+
+mod support;
+mod support_tests;
