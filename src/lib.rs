@@ -3,6 +3,7 @@
 pub mod bundle;
 pub mod graph;
 pub mod oci;
+pub mod pack;
 pub mod plan;
 pub mod select;
 pub mod store;

@@ -82,9 +82,7 @@ pub struct Wanted {
 impl Wanted {
     /// Returns the best match for each wanted platform among the given ones.
     fn best<'a>(&'a self, have: &'a [&Platform]) -> impl Iterator<Item = Option<Match>> + 'a {
-        self.platforms
-            .iter()
-            .map(|wanted| have.iter().filter_map(|platform| platform.answers(wanted)).max())
+        self.platforms.iter().map(|wanted| have.iter().filter_map(|platform| platform.answers(wanted)).max())
     }
 
     /// Returns the wanted platforms that none of `have` answers, and those answered by another variant only.
@@ -105,10 +103,7 @@ impl Wanted {
 /// Returns the platform that an entry of an index is chosen by: none for entries that always travel.
 #[must_use]
 pub fn choosable(child: &Descriptor) -> Option<&Platform> {
-    child
-        .platform
-        .as_ref()
-        .filter(|platform| !platform.is_unknown() && !platform.is_empty())
+    child.platform.as_ref().filter(|platform| !platform.is_unknown() && !platform.is_empty())
 }
 
 impl Select for Wanted {
@@ -124,10 +119,7 @@ impl Select for Wanted {
                 .zip(&best)
                 .any(|(wanted, best)| best.is_some() && platform.answers(wanted) == *best)
         };
-        let mut keep: Vec<bool> = children
-            .iter()
-            .map(|child| choosable(child).is_none_or(chosen))
-            .collect();
+        let mut keep: Vec<bool> = children.iter().map(|child| choosable(child).is_none_or(chosen)).collect();
         // An attestation goes with the child it describes; one whose child is not in this index stays.
         for at in 0..children.len() {
             if let Some(subject) = children[at].attests()
@@ -157,29 +149,18 @@ mod tests {
 
     fn attestation_of(digest: &Digest) -> Descriptor {
         let mut child = child("unknown/unknown");
-        child
-            .annotations
-            .insert("vnd.docker.reference.digest".to_owned(), digest.to_string());
+        child.annotations.insert("vnd.docker.reference.digest".to_owned(), digest.to_string());
         child
     }
 
     fn kept(wanted: &[&str], children: &[Descriptor]) -> Vec<bool> {
         let platforms = wanted.iter().map(|text| text.parse().unwrap()).collect();
-        Wanted {
-            platforms,
-            foreign_layers: false,
-        }
-        .children(children)
+        Wanted { platforms, foreign_layers: false }.children(children)
     }
 
     #[test]
     fn only_wanted_platforms_travel_and_the_platform_less_always_do() {
-        let children = [
-            child("linux/amd64"),
-            child("linux/arm64/v8"),
-            child(""),
-            child("linux/s390x"),
-        ];
+        let children = [child("linux/amd64"), child("linux/arm64/v8"), child(""), child("linux/s390x")];
         assert_eq!(kept(&["linux/arm64"], &children), [false, true, true, false]);
         assert_eq!(kept(&[], &children), [true; 4]);
         assert_eq!(kept(&["linux/riscv64"], &children), [false, false, true, false]);
@@ -211,10 +192,7 @@ mod tests {
             stray,
             child("unknown/unknown"),
         ];
-        assert_eq!(
-            kept(&["linux/amd64"], &children),
-            [true, false, true, false, true, true]
-        );
+        assert_eq!(kept(&["linux/amd64"], &children), [true, false, true, false, true, true]);
     }
 
     #[test]

@@ -91,10 +91,7 @@ impl Head {
                 });
             }
         }
-        failed.extend(unresolved.iter().map(|name| FailedEntry {
-            name: name.clone(),
-            root: None,
-        }));
+        failed.extend(unresolved.iter().map(|name| FailedEntry { name: name.clone(), root: None }));
         failed.sort_by_cached_key(|entry| entry.name.to_string());
 
         let mut at = 0;
@@ -104,18 +101,8 @@ impl Head {
             let path = digest.blob_path();
             let offset = at + header_length(&path, node.size);
             at += entry_length(&path, node.size);
-            let role = if gaps.contains(&place) {
-                Role::Gap
-            } else {
-                role(node.kind, node.presence)
-            };
-            BlobRow {
-                digest,
-                media_type: graph.media_type(*id).to_owned(),
-                offset,
-                role,
-                size: node.size,
-            }
+            let role = if gaps.contains(&place) { Role::Gap } else { role(node.kind, node.presence) };
+            BlobRow { digest, media_type: graph.media_type(*id).to_owned(), offset, role, size: node.size }
         });
         let blobs = BlobTable::new(rows)?;
         let body_length = at;
@@ -133,14 +120,7 @@ impl Head {
             requires: Vec::new(),
         };
         let (id, record_size) = record.id();
-        Ok(Self {
-            record,
-            id,
-            record_size,
-            index,
-            docker_manifest,
-            body_length,
-        })
+        Ok(Self { record, id, record_size, index, docker_manifest, body_length })
     }
 
     /// Returns the head's length in bytes.
@@ -162,23 +142,16 @@ impl Head {
         let length = self.length();
         if length > reserved {
             let why = format!("its head has {length} bytes where {reserved} were planned");
-            return Err(StoreError::Invalid {
-                place: "the archive".to_owned(),
-                why,
-            });
+            return Err(StoreError::Invalid { place: "the archive".to_owned(), why });
         }
         let mut out = BufWriter::with_capacity(256 * 1024, At { archive, offset: 0 });
-        let written = self
-            .write_entries(&mut out, reserved - length)
-            .and_then(|()| out.flush());
+        let written = self.write_entries(&mut out, reserved - length).and_then(|()| out.flush());
         // The sink's own errors say more than the wrapped ones.
         written.map_err(|error| match error.downcast::<StoreError>() {
             Ok(error) => error,
-            Err(source) => StoreError::Io {
-                path: "the archive".into(),
-                action: "could not be written",
-                source,
-            },
+            Err(source) => {
+                StoreError::Io { path: "the archive".into(), action: "could not be written", source }
+            }
         })
     }
 
@@ -219,9 +192,7 @@ struct At<'a> {
 
 impl Write for At<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.archive
-            .write_at(bytes, self.offset)
-            .map_err(io::Error::other)?;
+        self.archive.write_at(bytes, self.offset).map_err(io::Error::other)?;
         self.offset += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -252,29 +223,25 @@ fn image_entry(graph: &Graph, image: &Image) -> ImageEntry {
         attached: attached.collect(),
         name: image.name.clone(),
         platforms: graph.image_platforms(image).0,
-        reference: image.reference.clone().map(|reference| Reference {
-            digest: Some(graph.digest(image.root).clone()),
-            ..reference
-        }),
+        reference: image
+            .reference
+            .clone()
+            .map(|reference| Reference { digest: Some(graph.digest(image.root).clone()), ..reference }),
         root: graph.digest(image.root).clone(),
     }
 }
 
 fn absent(graph: &Graph) -> std::result::Result<AbsentTable, TableError> {
-    AbsentTable::new(
-        graph
-            .nodes()
-            .filter_map(|(id, digest, node)| match node.presence {
-                Presence::Absent(reason) => Some(AbsentRow {
-                    digest: digest.clone(),
-                    media_type: graph.media_type(id).to_owned(),
-                    platform: graph.platform(id).cloned(),
-                    reason,
-                    size: node.size,
-                }),
-                _ => None,
-            }),
-    )
+    AbsentTable::new(graph.nodes().filter_map(|(id, digest, node)| match node.presence {
+        Presence::Absent(reason) => Some(AbsentRow {
+            digest: digest.clone(),
+            media_type: graph.media_type(id).to_owned(),
+            platform: graph.platform(id).cloned(),
+            reason,
+            size: node.size,
+        }),
+        _ => None,
+    }))
 }
 
 /// Makes `index.json`: a descriptor a name, then one for each referrer that has no name.
@@ -308,9 +275,7 @@ fn index(graph: &Graph, images: &[&Image]) -> std::result::Result<Vec<u8>, HeadE
         if let Some(annotations) = annotations {
             builder = builder.annotations(annotations);
         }
-        builder
-            .build()
-            .map_err(|error| HeadError::Document(Box::new(error)))
+        builder.build().map_err(|error| HeadError::Document(Box::new(error)))
     };
     let mut manifests = Vec::new();
     for (name, (id, runnable)) in named {
@@ -336,10 +301,7 @@ fn index(graph: &Graph, images: &[&Image]) -> std::result::Result<Vec<u8>, HeadE
 }
 
 fn oci_digest(digest: &Digest) -> std::result::Result<oci_spec::image::Digest, HeadError> {
-    digest
-        .to_string()
-        .parse()
-        .map_err(|error: oci_spec::OciSpecError| HeadError::Document(Box::new(error)))
+    digest.to_string().parse().map_err(|error: oci_spec::OciSpecError| HeadError::Document(Box::new(error)))
 }
 
 /// Returns the name of content attached by a tag to an image of `repository`.
@@ -354,15 +316,9 @@ fn docker_manifest(graph: &Graph, images: &[&Image]) -> std::result::Result<Opti
     for image in images {
         let Some(tag) = &image.name.tag else { continue };
         if let [manifest] = graph.runnable_manifests(image)[..]
-            && graph
-                .children(manifest)
-                .iter()
-                .all(|id| graph.node(*id).presence == Presence::Shipped)
+            && graph.children(manifest).iter().all(|id| graph.node(*id).presence == Presence::Shipped)
         {
-            by_manifest
-                .entry(manifest)
-                .or_default()
-                .push(format!("{}:{tag}", image.name.name));
+            by_manifest.entry(manifest).or_default().push(format!("{}:{tag}", image.name.name));
         }
     }
     if by_manifest.is_empty() {
@@ -376,7 +332,5 @@ fn docker_manifest(graph: &Graph, images: &[&Image]) -> std::result::Result<Opti
             entries.push(serde_json::json!({ "Config": path(config), "Layers": layers, "RepoTags": tags }));
         }
     }
-    serde_json::to_vec(&entries)
-        .map(Some)
-        .map_err(|error| HeadError::Document(Box::new(error)))
+    serde_json::to_vec(&entries).map(Some).map_err(|error| HeadError::Document(Box::new(error)))
 }

@@ -12,7 +12,9 @@ use super::table::Role;
 use super::trailer::{TRAILER_SIZE, Trailer};
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
 use crate::store::archive::{END_OF_ARCHIVE, header};
-use crate::store::layout::{Layout, LayoutArchive, LayoutDirectory, LayoutFiles, MAX_ROOT_FILE, open_archive};
+use crate::store::layout::{
+    Layout, LayoutArchive, LayoutDirectory, LayoutFiles, MAX_ROOT_FILE, open_archive,
+};
 use crate::store::tar::{EntryKind, FileSlice, Scan};
 use crate::store::{Attached, Result, Source, StoreError};
 
@@ -69,7 +71,8 @@ fn read_head(file: File, length: u64) -> Option<Archive> {
     let mut archive = Archive { file, length, head_length: 0, trailer: None, head: Vec::new() };
     for entry in Scan::new(&archive.file, length) {
         let Ok(entry) = entry else { break };
-        let is_head = [LAYOUT_PATH, INDEX_PATH, RECORD_PATH, DOCKER_MANIFEST_PATH, PAD_PATH].contains(&entry.path.as_str());
+        let is_head = [LAYOUT_PATH, INDEX_PATH, RECORD_PATH, DOCKER_MANIFEST_PATH, PAD_PATH]
+            .contains(&entry.path.as_str());
         if !is_head || entry.kind != EntryKind::File {
             break;
         }
@@ -128,7 +131,8 @@ impl Bundle {
             return Ok(Self { path: path.to_owned(), recorded: None, content });
         };
         let recorded = archive.head.iter().find(|(path, ..)| path == RECORD_PATH).map(|(_, offset, size)| {
-            read_record(FileSlice::new(&archive.file, *offset, *size, 0)).map_err(|error| invalid(path, &error))
+            read_record(FileSlice::new(&archive.file, *offset, *size, 0))
+                .map_err(|error| invalid(path, &error))
         });
         let recorded = recorded.transpose()?.map(Recorded::new);
         Ok(Self { path: path.to_owned(), recorded, content: Content::Archive(archive) })
@@ -178,10 +182,12 @@ impl Bundle {
         let (archive, recorded) = (self.archive()?, self.recorded.as_ref()?);
         match &archive.trailer {
             None => Some("the file was cut off or never finished: it does not end in a trailer".to_owned()),
-            Some(trailer) if trailer.record != recorded.id || trailer.record_size != recorded.size => Some(format!(
-                "the record does not hash to what the trailer says ({} instead of {})",
-                recorded.id, trailer.record
-            )),
+            Some(trailer) if trailer.record != recorded.id || trailer.record_size != recorded.size => {
+                Some(format!(
+                    "the record does not hash to what the trailer says ({} instead of {})",
+                    recorded.id, trailer.record
+                ))
+            }
             Some(trailer) if trailer.length != archive.length => Some(format!(
                 "the file has {} bytes where its trailer says {}",
                 archive.length, trailer.length
@@ -202,7 +208,9 @@ impl Bundle {
         match (&self.recorded, &self.content) {
             (Some(recorded), _) => {
                 let images = recorded.record.images.iter();
-                Ok(images.filter_map(|image| Some((Some(image.name.to_string()), recorded.root(image)?))).collect())
+                Ok(images
+                    .filter_map(|image| Some((Some(image.name.to_string()), recorded.root(image)?)))
+                    .collect())
             }
             (None, Content::LayoutArchive(layout)) => Ok(from_index(layout.names()?)),
             (None, Content::LayoutDirectory(layout)) => Ok(from_index(layout.names()?)),
@@ -214,9 +222,13 @@ impl Bundle {
     #[must_use]
     pub fn holds(&self, digest: &Digest) -> bool {
         match (&self.recorded, &self.content) {
-            (Some(recorded), _) => recorded.record.blobs.find(digest).is_some_and(|(_, row)| row.role != Role::Gap),
+            (Some(recorded), _) => {
+                recorded.record.blobs.find(digest).is_some_and(|(_, row)| row.role != Role::Gap)
+            }
             (None, Content::LayoutArchive(layout)) => layout.files().position(digest).is_some(),
-            (None, Content::LayoutDirectory(layout)) => matches!(layout.files().blob_size(digest), Ok(Some(_))),
+            (None, Content::LayoutDirectory(layout)) => {
+                matches!(layout.files().blob_size(digest), Ok(Some(_)))
+            }
             (None, Content::Archive(_)) => false,
         }
     }
@@ -225,7 +237,9 @@ impl Bundle {
     #[must_use]
     pub fn ships(&self, digest: &Digest) -> bool {
         match &self.recorded {
-            Some(recorded) => recorded.record.blobs.find(digest).is_some_and(|(_, row)| row.role.is_shipped()),
+            Some(recorded) => {
+                recorded.record.blobs.find(digest).is_some_and(|(_, row)| row.role.is_shipped())
+            }
             None => self.holds(digest),
         }
     }
@@ -239,7 +253,11 @@ impl Bundle {
         self.open_blob(digest, size, 0)?
             .take(crate::oci::manifest::MAX_MANIFEST_SIZE + 1)
             .read_to_end(&mut bytes)
-            .map_err(|source| StoreError::Io { path: self.path.clone(), action: "a manifest could not be read", source })?;
+            .map_err(|source| StoreError::Io {
+                path: self.path.clone(),
+                action: "a manifest could not be read",
+                source,
+            })?;
         Ok(bytes)
     }
 }
@@ -294,13 +312,16 @@ impl Source for Bundle {
         }
         let images = &recorded.record.images;
         let exact = images.iter().find(|image| image.name.to_string() == selector);
-        let wanted = selector.parse::<crate::oci::Reference>().ok().map(crate::oci::Reference::with_default_tag);
+        let wanted =
+            selector.parse::<crate::oci::Reference>().ok().map(crate::oci::Reference::with_default_tag);
         let found = exact.or_else(|| images.iter().find(|image| wanted.as_ref() == Some(&image.name)));
         let found = found.or_else(|| match images.as_slice() {
             [only] if selector.is_empty() || only.name.tag.as_deref() == Some(selector) => Some(only),
             _ => None,
         });
-        found.and_then(|image| recorded.root(image)).ok_or_else(|| self.not_found(format!("an image `{selector}`")))
+        found
+            .and_then(|image| recorded.root(image))
+            .ok_or_else(|| self.not_found(format!("an image `{selector}`")))
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -337,13 +358,17 @@ impl Source for Bundle {
             Content::LayoutDirectory(layout) => return layout.open_blob(digest, size, offset),
         };
         let row = self.recorded.as_ref().and_then(|recorded| recorded.record.blobs.find(digest));
-        let Some((_, row)) = row.filter(|(_, row)| row.role != Role::Gap) else { return Err(self.not_found(digest)) };
+        let Some((_, row)) = row.filter(|(_, row)| row.role != Role::Gap) else {
+            return Err(self.not_found(digest));
+        };
         let damaged = |why: String| StoreError::Damaged { place: self.place(), digest: digest.clone(), why };
         if row.size != size {
             return Err(damaged(format!("the table says {} bytes where {size} were announced", row.size)));
         }
         let data = archive.head_length.checked_add(row.offset).filter(|at| at.checked_add(size).is_some());
-        let Some(data) = data else { return Err(damaged("the table says it lies beyond any file".to_owned())) };
+        let Some(data) = data else {
+            return Err(damaged("the table says it lies beyond any file".to_owned()));
+        };
         // A table that points anywhere else than behind this blob's own header is not believed.
         let expected = header(&digest.blob_path(), size);
         let mut found = vec![0; expected.len()];
@@ -355,7 +380,9 @@ impl Source for Bundle {
                 let action = "could not be read";
                 return Err(StoreError::Io { path: self.path.clone(), action, source: error });
             }
-            _ => return Err(damaged(format!("its tar header before byte {data} is missing or damaged"))),
+            _ => {
+                return Err(damaged(format!("its tar header before byte {data} is missing or damaged")));
+            }
         }
         Ok(Box::new(FileSlice::new(&archive.file, data, size, offset)))
     }

@@ -122,11 +122,7 @@ impl Record {
         if record.format_version.split('.').next() != Some(FORMAT_MAJOR) {
             return Err(RecordError::Version(shown(&record.format_version)));
         }
-        match record
-            .requires
-            .iter()
-            .find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()))
-        {
+        match record.requires.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
             Some(feature) => Err(RecordError::Feature(shown(feature))),
             None => Ok(record),
         }
@@ -156,12 +152,8 @@ impl Record {
         }
         // Buffered: the serializer writes a token at a time, and hashing is by blocks.
         let mut count = io::BufWriter::with_capacity(64 * 1024, Count(Hasher::new(Algorithm::Sha256), 0));
-        self.write(&mut count)
-            .and_then(|()| count.flush())
-            .expect("hashing does no I/O");
-        let Ok(Count(hasher, length)) = count.into_inner() else {
-            unreachable!("flushed above")
-        };
+        self.write(&mut count).and_then(|()| count.flush()).expect("hashing does no I/O");
+        let Ok(Count(hasher, length)) = count.into_inner() else { unreachable!("flushed above") };
         (hasher.finish(), length)
     }
 }
@@ -179,11 +171,7 @@ mod tests {
             failed: Vec::new(),
             format_version: FORMAT_VERSION.to_owned(),
             images: vec![ImageEntry {
-                attached: vec![AttachedEntry {
-                    digest: digest.clone(),
-                    subject: digest.clone(),
-                    tag: None,
-                }],
+                attached: vec![AttachedEntry { digest: digest.clone(), subject: digest.clone(), tag: None }],
                 name: "r.example/a:v1".parse().unwrap(),
                 platforms: vec!["linux/arm/v7".parse().unwrap()],
                 reference: None,
@@ -214,21 +202,12 @@ mod tests {
         };
         assert!(read(|value| value["surprise"] = 1.into()).is_ok());
         assert!(read(|value| value["formatVersion"] = "1.7".into()).is_ok());
-        assert!(matches!(
-            read(|v| v["formatVersion"] = "2.0".into()),
-            Err(RecordError::Version(_))
-        ));
-        assert!(matches!(
-            read(|v| v["mediaType"] = "x".into()),
-            Err(RecordError::MediaType(_))
-        ));
+        assert!(matches!(read(|v| v["formatVersion"] = "2.0".into()), Err(RecordError::Version(_))));
+        assert!(matches!(read(|v| v["mediaType"] = "x".into()), Err(RecordError::MediaType(_))));
         assert!(matches!(
             read(|v| v["requires"] = serde_json::json!(["warp"])),
             Err(RecordError::Feature(_))
         ));
-        assert!(matches!(
-            read(|v| v["blobs"] = 3.into()),
-            Err(RecordError::Invalid(_))
-        ));
+        assert!(matches!(read(|v| v["blobs"] = 3.into()), Err(RecordError::Invalid(_))));
     }
 }

@@ -153,12 +153,9 @@ impl BlobTable {
         self.rows.shrink_to_fit();
         self.by_digest = (0..count).collect();
         let rows = &self.rows;
-        self.by_digest
-            .sort_unstable_by(|a, b| rows[*a as usize].digest.cmp(&rows[*b as usize].digest));
-        let twice = self
-            .by_digest
-            .windows(2)
-            .find(|w| rows[w[0] as usize].digest == rows[w[1] as usize].digest);
+        self.by_digest.sort_unstable_by(|a, b| rows[*a as usize].digest.cmp(&rows[*b as usize].digest));
+        let twice =
+            self.by_digest.windows(2).find(|w| rows[w[0] as usize].digest == rows[w[1] as usize].digest);
         match twice {
             Some(pair) => Err(TableError::Twice(rows[pair[0] as usize].digest.clone())),
             None => Ok(()),
@@ -186,10 +183,7 @@ impl BlobTable {
     /// Finds a row by its digest; returns its place in the file too.
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<(usize, BlobRef<'_>)> {
-        let found = self
-            .by_digest
-            .binary_search_by(|at| self.rows[*at as usize].digest.cmp(digest))
-            .ok()?;
+        let found = self.by_digest.binary_search_by(|at| self.rows[*at as usize].digest.cmp(digest)).ok()?;
         let at = self.by_digest[found] as usize;
         Some((at, self.view(&self.rows[at])))
     }
@@ -298,10 +292,8 @@ impl AbsentTable {
             self.platforms.push(row.platform);
             self.platforms.len() - 1
         });
-        let platform = u16::try_from(platform)
-            .ok()
-            .filter(|id| *id < MAX_TYPES)
-            .ok_or(TableError::TooManyTypes)?;
+        let platform =
+            u16::try_from(platform).ok().filter(|id| *id < MAX_TYPES).ok_or(TableError::TooManyTypes)?;
         self.rows.push(PackedAbsent {
             digest: row.digest,
             size: row.size,
@@ -403,11 +395,7 @@ mod tests {
 
     #[test]
     fn a_row_takes_less_than_200_bytes() {
-        assert!(
-            size_of::<Packed>() + size_of::<u32>() <= 80,
-            "{}",
-            size_of::<Packed>()
-        );
+        assert!(size_of::<Packed>() + size_of::<u32>() <= 80, "{}", size_of::<Packed>());
         assert!(size_of::<PackedAbsent>() <= 80);
     }
 
@@ -427,9 +415,6 @@ mod tests {
 
     #[test]
     fn a_digest_in_two_rows_is_refused() {
-        assert!(matches!(
-            BlobTable::new([row(1), row(2), row(1)]),
-            Err(TableError::Twice(_))
-        ));
+        assert!(matches!(BlobTable::new([row(1), row(2), row(1)]), Err(TableError::Twice(_))));
     }
 }

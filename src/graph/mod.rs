@@ -133,18 +133,9 @@ impl Graph {
     /// # Errors
     /// [`GraphError`]: a spool that can't be read, or content that contradicts itself.
     pub fn build(survey: &Survey, select: &dyn Select) -> Result<Self, GraphError> {
-        let mut builder = Builder {
-            graph: Self::default(),
-            survey,
-            select,
-            type_ids: HashMap::new(),
-        };
+        let mut builder = Builder { graph: Self::default(), survey, select, type_ids: HashMap::new() };
         for root in &survey.roots {
-            let way = Way {
-                image: &root.name,
-                source: root.source as u16,
-                presence: Presence::Shipped,
-            };
+            let way = Way { image: &root.name, source: root.source as u16, presence: Presence::Shipped };
             let id = builder.visit(&(&root.root).into(), &way)?;
             let mut image = Image {
                 name: root.name.clone(),
@@ -157,18 +148,9 @@ impl Graph {
             // The list grows on the way: attachments may have attachments.
             while let Some(subject) = subjects.get_index(at).copied() {
                 let digest = builder.graph.digest(subject).clone();
-                for (brief, tag) in survey
-                    .attached
-                    .get(&digest)
-                    .map(Vec::as_slice)
-                    .unwrap_or_default()
-                {
+                for (brief, tag) in survey.attached.get(&digest).map(Vec::as_slice).unwrap_or_default() {
                     let node = builder.visit(&brief.into(), &way)?;
-                    image.attached.push(Attachment {
-                        subject,
-                        node,
-                        tag: tag.clone(),
-                    });
+                    image.attached.push(Attachment { subject, node, tag: tag.clone() });
                     subjects.extend(builder.shipped_manifests(node));
                 }
                 at += 1;
@@ -192,10 +174,7 @@ impl Graph {
 
     /// Returns the nodes with their digests, in depth-first order.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Digest, &Node)> {
-        self.nodes
-            .iter()
-            .enumerate()
-            .map(|(id, (digest, node))| (id as NodeId, digest, node))
+        self.nodes.iter().enumerate().map(|(id, (digest, node))| (id as NodeId, digest, node))
     }
 
     /// Returns a node.
@@ -213,10 +192,7 @@ impl Graph {
     /// If `id` is not of this graph.
     #[must_use]
     pub fn digest(&self, id: NodeId) -> &Digest {
-        self.nodes
-            .get_index(id as usize)
-            .expect("the node is of this graph")
-            .0
+        self.nodes.get_index(id as usize).expect("the node is of this graph").0
     }
 
     /// Finds a node by its digest.
@@ -235,10 +211,7 @@ impl Graph {
     #[must_use]
     pub fn children(&self, id: NodeId) -> &[NodeId] {
         let (start, end) = self.node(id).edges;
-        &self.edges[Range {
-            start: start as usize,
-            end: end as usize,
-        }]
+        &self.edges[Range { start: start as usize, end: end as usize }]
     }
 
     /// Returns the platform of a manifest, as its index or its configuration says.
@@ -298,11 +271,7 @@ impl Graph {
         let (mut kept, mut left) = (Vec::new(), Vec::new());
         for id in self.closure(image.root) {
             if let Some(platform) = self.platform(id) {
-                let list = if self.node(id).presence == Presence::Shipped {
-                    &mut kept
-                } else {
-                    &mut left
-                };
+                let list = if self.node(id).presence == Presence::Shipped { &mut kept } else { &mut left };
                 list.push(platform.clone());
             }
         }
@@ -360,10 +329,7 @@ impl Builder<'_> {
             true => Kind::Manifest,
             false => Kind::Opaque,
         };
-        let known = self
-            .graph
-            .find(&descriptor.digest)
-            .map(|id| self.graph.node(id).presence);
+        let known = self.graph.find(&descriptor.digest).map(|id| self.graph.node(id).presence);
         let id = self.add(descriptor, kind, presence, way)?;
         if !is_manifest
             || known.is_some_and(|known| known >= presence)
@@ -384,16 +350,10 @@ impl Builder<'_> {
             Manifest::Index(index) => {
                 let keep = self.select.children(&index.manifests);
                 for (child, keep) in index.manifests.iter().zip(keep) {
-                    let way = Way {
-                        presence: if keep { way.presence } else { Presence::Unshipped },
-                        ..way
-                    };
+                    let way = Way { presence: if keep { way.presence } else { Presence::Unshipped }, ..way };
                     let child_id = self.visit(child, &way)?;
                     if let Some(platform) = choosable(child) {
-                        self.graph
-                            .platforms
-                            .entry(child_id)
-                            .or_insert_with(|| platform.clone());
+                        self.graph.platforms.entry(child_id).or_insert_with(|| platform.clone());
                     }
                     children.push(child_id);
                 }
@@ -459,14 +419,8 @@ impl Builder<'_> {
             return Ok(id);
         }
         let media_type = self.media_type_id(&descriptor.media_type)?;
-        let node = Node {
-            size: descriptor.size,
-            kind,
-            presence,
-            source: way.source,
-            media_type,
-            edges: (0, 0),
-        };
+        let node =
+            Node { size: descriptor.size, kind, presence, source: way.source, media_type, edges: (0, 0) };
         Ok(self.graph.nodes.insert_full(descriptor.digest.clone(), node).0 as NodeId)
     }
 

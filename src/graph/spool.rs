@@ -25,10 +25,7 @@ impl Spool {
     /// Starts at the end of what `file` validly holds, as [`Spool::replay`] found it (0 for a new file).
     #[must_use]
     pub fn new(file: File, end: u64) -> Self {
-        Self {
-            file,
-            end: Mutex::new(end),
-        }
+        Self { file, end: Mutex::new(end) }
     }
 
     /// Starts in a nameless temporary file that goes when it is closed.
@@ -109,11 +106,7 @@ impl Spool {
                 return Ok(at);
             };
             let content = length_of(&record);
-            let rest = if content == 0 {
-                0
-            } else {
-                content.saturating_add(1)
-            };
+            let rest = if content == 0 { 0 } else { content.saturating_add(1) };
             let Some(next) = (at + read).checked_add(rest).filter(|next| *next <= length) else {
                 return Ok(at);
             };
@@ -139,29 +132,15 @@ mod tests {
         let whole = file.metadata().unwrap().len();
         for length in 0..=whole {
             let cut = tempfile::tempfile().unwrap();
-            cut.write_all_at(&spool.read(0, length as usize).unwrap(), 0)
-                .unwrap();
+            cut.write_all_at(&spool.read(0, length as usize).unwrap(), 0).unwrap();
             let mut seen = Vec::new();
             let end = Spool::replay(&cut, |n: &u64| *n, |n, at| seen.push((n, at))).unwrap();
             let expected = [(2, 0), (at + 6, 5), (whole, 0)];
-            let want: Vec<u64> = expected
-                .iter()
-                .filter(|(end, _)| *end <= length)
-                .map(|(_, n)| *n)
-                .collect();
-            assert_eq!(
-                seen.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
-                want,
-                "cut at {length}"
-            );
+            let want: Vec<u64> = expected.iter().filter(|(end, _)| *end <= length).map(|(_, n)| *n).collect();
+            assert_eq!(seen.iter().map(|(n, _)| *n).collect::<Vec<_>>(), want, "cut at {length}");
             assert_eq!(
                 end,
-                expected
-                    .iter()
-                    .map(|(end, _)| *end)
-                    .filter(|end| *end <= length)
-                    .max()
-                    .unwrap_or(0)
+                expected.iter().map(|(end, _)| *end).filter(|end| *end <= length).max().unwrap_or(0)
             );
         }
     }

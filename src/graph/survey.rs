@@ -218,18 +218,15 @@ impl Survey {
             failed: shared.failed,
             spool,
         };
-        let unresolved = shared.unresolved.into_iter().map(|(at, error)| Failure {
-            name: wishes[at].name.clone(),
-            error: Arc::new(error),
-        });
+        let unresolved = shared
+            .unresolved
+            .into_iter()
+            .map(|(at, error)| Failure { name: wishes[at].name.clone(), error: Arc::new(error) });
         survey.failures.extend(unresolved);
         survey.set_aside_failed();
         if !options.keep_going && !survey.failures.is_empty() {
             let first = survey.failures.swap_remove(0);
-            return Err(SurveyError::Image {
-                name: first.name,
-                source: first.error,
-            });
+            return Err(SurveyError::Image { name: first.name, source: first.error });
         }
         survey.spool.append(&Finding::Complete)?;
         Ok(survey)
@@ -251,18 +248,8 @@ impl Survey {
         };
         for (finding, at) in findings {
             match finding {
-                Finding::Root {
-                    name,
-                    reference,
-                    source,
-                    root,
-                } => {
-                    survey.roots.push(Root {
-                        name,
-                        reference,
-                        source,
-                        root,
-                    });
+                Finding::Root { name, reference, source, root } => {
+                    survey.roots.push(Root { name, reference, source, root });
                 }
                 Finding::Content { digest, size } => {
                     survey.contents.insert(digest, (at, size as u32));
@@ -312,10 +299,7 @@ impl Survey {
         for root in std::mem::take(&mut self.roots) {
             match self.first_failure_below(&root.root) {
                 None => good.push(root),
-                Some(error) => bad.push(Failure {
-                    name: root.name,
-                    error,
-                }),
+                Some(error) => bad.push(Failure { name: root.name, error }),
             }
         }
         self.roots = good;
@@ -360,21 +344,9 @@ fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
 
 enum Task {
     Resolve(usize),
-    Manifest {
-        brief: Brief,
-        source: usize,
-        selected: bool,
-        depth: u8,
-    },
-    Attached {
-        subject: Digest,
-        source: usize,
-        depth: u8,
-    },
-    Config {
-        brief: Brief,
-        source: usize,
-    },
+    Manifest { brief: Brief, source: usize, selected: bool, depth: u8 },
+    Attached { subject: Digest, source: usize, depth: u8 },
+    Config { brief: Brief, source: usize },
 }
 
 #[derive(Default)]
@@ -442,17 +414,10 @@ impl Crew<'_> {
     fn carry_out(&self, task: Task) -> std::io::Result<()> {
         match task {
             Task::Resolve(at) => self.resolve(at),
-            Task::Manifest {
-                brief,
-                source,
-                selected,
-                depth,
-            } => self.manifest(&brief, source, selected, depth),
-            Task::Attached {
-                subject,
-                source,
-                depth,
-            } => self.attached(subject, source, depth),
+            Task::Manifest { brief, source, selected, depth } => {
+                self.manifest(&brief, source, selected, depth)
+            }
+            Task::Attached { subject, source, depth } => self.attached(subject, source, depth),
             Task::Config { brief, source } => self.config(&brief, source),
         }
     }
@@ -495,9 +460,7 @@ impl Crew<'_> {
             Ok(bytes) => bytes,
             // Depth 0 is a name that was resolved and is gone: its failure. Below it, the source is sparse.
             Err(error) if error.is_not_found() && depth > 0 => {
-                self.spool.append(&Finding::Absent {
-                    digest: brief.digest.clone(),
-                })?;
+                self.spool.append(&Finding::Absent { digest: brief.digest.clone() })?;
                 self.lock().absent.insert(brief.digest.clone());
                 return Ok(());
             }
@@ -508,26 +471,18 @@ impl Crew<'_> {
         };
         let manifest = Manifest::parse(&bytes, &brief.media_type);
         self.keep(&brief.digest, &bytes, held.is_none())?;
-        let unusable = |source| StoreError::Manifest {
-            place: from.place(),
-            digest: brief.digest.clone(),
-            source,
-        };
+        let unusable =
+            |source| StoreError::Manifest { place: from.place(), digest: brief.digest.clone(), source };
         let manifest = match manifest {
             Ok(manifest) => manifest,
             Err(error) => {
-                self.lock()
-                    .failed
-                    .insert(brief.digest.clone(), Arc::new(unusable(error)));
+                self.lock().failed.insert(brief.digest.clone(), Arc::new(unusable(error)));
                 return Ok(());
             }
         };
         if depth >= MAX_DEPTH {
             let why = format!("manifests are nested deeper than {MAX_DEPTH} levels below it or above it");
-            let error = StoreError::Invalid {
-                place: format!("{} {}", from.place(), brief.digest),
-                why,
-            };
+            let error = StoreError::Invalid { place: format!("{} {}", from.place(), brief.digest), why };
             self.lock().failed.insert(brief.digest.clone(), Arc::new(error));
             return Ok(());
         }
@@ -546,19 +501,12 @@ impl Crew<'_> {
             Manifest::Image(image)
                 if depth == 0 && image.is_runnable() && image.config.size <= MAX_CONFIG =>
             {
-                shared.queue.push_back(Task::Config {
-                    brief: (&image.config).into(),
-                    source,
-                });
+                shared.queue.push_back(Task::Config { brief: (&image.config).into(), source });
             }
             Manifest::Image(_) => {}
         }
         if selected && self.options.attachments != Attachments::None {
-            shared.queue.push_back(Task::Attached {
-                subject: brief.digest.clone(),
-                source,
-                depth,
-            });
+            shared.queue.push_back(Task::Attached { subject: brief.digest.clone(), source, depth });
         }
         Ok(())
     }
@@ -567,25 +515,17 @@ impl Crew<'_> {
         match self.sources[source].attached(&subject) {
             Ok(list) => {
                 let wants = |a: &Attached| {
-                    self.options
-                        .attachments
-                        .wants(a.tag.as_deref(), a.descriptor.artifact_type.as_deref())
+                    self.options.attachments.wants(a.tag.as_deref(), a.descriptor.artifact_type.as_deref())
                         && a.descriptor.digest != subject
                 };
-                let mut list: Vec<(Brief, Option<String>)> = list
-                    .into_iter()
-                    .filter(wants)
-                    .map(|a| (Brief::from(&a.descriptor), a.tag))
-                    .collect();
+                let mut list: Vec<(Brief, Option<String>)> =
+                    list.into_iter().filter(wants).map(|a| (Brief::from(&a.descriptor), a.tag)).collect();
                 list.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
                 list.dedup();
                 if list.is_empty() {
                     return Ok(());
                 }
-                self.spool.append(&Finding::Attached {
-                    subject: subject.clone(),
-                    list: list.clone(),
-                })?;
+                self.spool.append(&Finding::Attached { subject: subject.clone(), list: list.clone() })?;
                 let mut shared = self.lock();
                 for (brief, _) in &list {
                     shared.queue_manifest(brief.clone(), source, true, depth + 1);
@@ -618,14 +558,9 @@ impl Crew<'_> {
 
     fn keep(&self, digest: &Digest, bytes: &[u8], is_new: bool) -> std::io::Result<()> {
         if is_new && !bytes.is_empty() {
-            let finding = Finding::Content {
-                digest: digest.clone(),
-                size: bytes.len() as u64,
-            };
+            let finding = Finding::Content { digest: digest.clone(), size: bytes.len() as u64 };
             let at = self.spool.append_content(&finding, bytes)?;
-            self.lock()
-                .contents
-                .insert(digest.clone(), (at, bytes.len() as u32));
+            self.lock().contents.insert(digest.clone(), (at, bytes.len() as u32));
         }
         Ok(())
     }
@@ -639,12 +574,7 @@ impl Shared {
         {
             return;
         }
-        self.queue.push_back(Task::Manifest {
-            brief,
-            source,
-            selected,
-            depth,
-        });
+        self.queue.push_back(Task::Manifest { brief, source, selected, depth });
     }
 }
 

@@ -140,15 +140,9 @@ impl FromStr for Digest {
         let (algorithm, hex) = text.split_once(':').ok_or_else(malformed)?;
         match algorithm {
             "sha256" => decode_hex::<32>(hex).map(Self::Sha256).ok_or_else(malformed),
-            "sha512" => decode_hex::<64>(hex)
-                .map(|b| Self::Sha512(Box::new(b)))
-                .ok_or_else(malformed),
+            "sha512" => decode_hex::<64>(hex).map(|b| Self::Sha512(Box::new(b))).ok_or_else(malformed),
             "" => Err(malformed()),
-            other
-                if other
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"+._-".contains(&b)) =>
-            {
+            other if other.bytes().all(|b| b.is_ascii_alphanumeric() || b"+._-".contains(&b)) => {
                 Err(DigestError::UnknownAlgorithm(other.chars().take(64).collect()))
             }
             _ => Err(malformed()),
@@ -254,24 +248,10 @@ mod tests {
     #[test]
     fn only_lowercase_hex_of_the_right_length_is_a_digest() {
         let hex = Digest::sha256(b"").hex();
-        for bad in [
-            "",
-            "sha256",
-            "sha256:",
-            ":abc",
-            &hex,
-            &format!("sha256:{}", &hex[1..]),
-        ] {
-            assert!(
-                matches!(bad.parse::<Digest>(), Err(DigestError::Malformed(_))),
-                "{bad}"
-            );
+        for bad in ["", "sha256", "sha256:", ":abc", &hex, &format!("sha256:{}", &hex[1..])] {
+            assert!(matches!(bad.parse::<Digest>(), Err(DigestError::Malformed(_))), "{bad}");
         }
-        assert!(
-            format!("sha256:{}", hex.to_uppercase())
-                .parse::<Digest>()
-                .is_err()
-        );
+        assert!(format!("sha256:{}", hex.to_uppercase()).parse::<Digest>().is_err());
         assert!(format!("sha512:{hex}").parse::<Digest>().is_err());
         assert!(matches!(
             format!("blake3:{hex}").parse::<Digest>(),

@@ -229,10 +229,7 @@ mod tests {
     use crate::oci::Digest;
 
     fn descriptor(media_type: &str) -> String {
-        format!(
-            r#"{{"mediaType":"{media_type}","digest":"{}","size":2}}"#,
-            Digest::sha256(b"{}")
-        )
+        format!(r#"{{"mediaType":"{media_type}","digest":"{}","size":2}}"#, Digest::sha256(b"{}"))
     }
 
     #[test]
@@ -257,10 +254,7 @@ mod tests {
             ("{}", media_type::DOCKER_SCHEMA1_SIGNED),
         ] {
             assert!(
-                matches!(
-                    Manifest::parse(text.as_bytes(), declared),
-                    Err(ManifestError::Schema1)
-                ),
+                matches!(Manifest::parse(text.as_bytes(), declared), Err(ManifestError::Schema1)),
                 "{text}"
             );
         }
@@ -271,15 +265,10 @@ mod tests {
         let config = descriptor(media_type::OCI_CONFIG);
         let both = format!(r#"{{"schemaVersion":2,"config":{config},"manifests":[]}}"#);
         for declared in [media_type::OCI_INDEX, media_type::OCI_MANIFEST] {
-            assert!(matches!(
-                Manifest::parse(both.as_bytes(), declared),
-                Err(ManifestError::Ambiguous(_))
-            ));
+            assert!(matches!(Manifest::parse(both.as_bytes(), declared), Err(ManifestError::Ambiguous(_))));
         }
-        let index = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#,
-            media_type::OCI_INDEX
-        );
+        let index =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[]}}"#, media_type::OCI_INDEX);
         assert!(matches!(
             Manifest::parse(index.as_bytes(), media_type::OCI_MANIFEST),
             Err(ManifestError::TypeConflict { .. })
@@ -289,14 +278,8 @@ mod tests {
     #[test]
     fn deep_nesting_and_oversize_are_errors_not_crashes() {
         let bomb = format!("{}{}", "{\"manifests\":[".repeat(100_000), "");
-        assert!(matches!(
-            Manifest::parse(bomb.as_bytes(), ""),
-            Err(ManifestError::Invalid(_))
-        ));
+        assert!(matches!(Manifest::parse(bomb.as_bytes(), ""), Err(ManifestError::Invalid(_))));
         let large = vec![b' '; MAX_MANIFEST_SIZE as usize + 1];
-        assert!(matches!(
-            Manifest::parse(&large, ""),
-            Err(ManifestError::TooLarge(_))
-        ));
+        assert!(matches!(Manifest::parse(&large, ""), Err(ManifestError::TooLarge(_))));
     }
 }

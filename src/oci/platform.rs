@@ -113,11 +113,7 @@ impl Platform {
         }
         let (have, want) = (self.variant_level(), wanted.variant_level());
         let distance = std::cmp::Reverse(have.abs_diff(want));
-        Some(if have <= want {
-            Match::Older(distance)
-        } else {
-            Match::Newer(distance)
-        })
+        Some(if have <= want { Match::Older(distance) } else { Match::Newer(distance) })
     }
 
     /// The number in the variant (`v7` is 7); no variant is the architecture's default, or 0.
@@ -127,15 +123,8 @@ impl Platform {
             "amd64" => 1,
             _ => 0,
         };
-        let digits = |v: &str| {
-            v.trim_start_matches('v')
-                .split('.')
-                .next()
-                .and_then(|n| n.parse().ok())
-        };
-        self.variant
-            .as_deref()
-            .map_or(default, |v| digits(v).unwrap_or(0))
+        let digits = |v: &str| v.trim_start_matches('v').split('.').next().and_then(|n| n.parse().ok());
+        self.variant.as_deref().map_or(default, |v| digits(v).unwrap_or(0))
     }
 }
 
@@ -159,18 +148,13 @@ impl FromStr for Platform {
         let word = |w: &&str| {
             !w.is_empty()
                 && w.len() <= 64
-                && w.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+                && w.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
         if !(2..=3).contains(&parts.len()) || !parts.iter().all(word) {
             return Err(PlatformError(text.chars().take(100).collect()));
         }
-        Ok(Self::new(
-            parts[0],
-            parts[1],
-            parts.get(2).copied().unwrap_or_default(),
-        ))
+        Ok(Self::new(parts[0], parts[1], parts.get(2).copied().unwrap_or_default()))
     }
 }
 

@@ -70,21 +70,13 @@ impl Reference {
     /// Makes a reference to a tag.
     #[must_use]
     pub fn tagged(name: RepositoryName, tag: impl Into<String>) -> Self {
-        Self {
-            name,
-            tag: Some(tag.into()),
-            digest: None,
-        }
+        Self { name, tag: Some(tag.into()), digest: None }
     }
 
     /// Makes a reference to a digest.
     #[must_use]
     pub fn pinned(name: RepositoryName, digest: Digest) -> Self {
-        Self {
-            name,
-            tag: None,
-            digest: Some(digest),
-        }
+        Self { name, tag: None, digest: Some(digest) }
     }
 
     /// Gives the reference the tag `latest` where it has neither tag nor digest.
@@ -124,10 +116,7 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let malformed = |why| ReferenceError::Malformed {
-            text: text.chars().take(300).collect(),
-            why,
-        };
+        let malformed = |why| ReferenceError::Malformed { text: text.chars().take(300).collect(), why };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse().map_err(|source| ReferenceError::Digest {
@@ -154,11 +143,7 @@ impl FromStr for Reference {
             ));
         }
         let name = parse_name(name).map_err(malformed)?;
-        Ok(Self {
-            name,
-            tag: tag.map(str::to_owned),
-            digest,
-        })
+        Ok(Self { name, tag: tag.map(str::to_owned), digest })
     }
 }
 
@@ -166,10 +151,8 @@ impl FromStr for RepositoryName {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        parse_name(text).map_err(|why| ReferenceError::Malformed {
-            text: text.chars().take(300).collect(),
-            why,
-        })
+        parse_name(text)
+            .map_err(|why| ReferenceError::Malformed { text: text.chars().take(300).collect(), why })
     }
 }
 
@@ -179,11 +162,7 @@ fn parse_name(name: &str) -> Result<RepositoryName, &'static str> {
         Some((host, rest)) if looks_like_host(host) => (host, rest),
         _ => (DEFAULT_REGISTRY, name),
     };
-    let registry = if registry == "index.docker.io" {
-        DEFAULT_REGISTRY
-    } else {
-        registry
-    };
+    let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
     if !is_host(registry) {
         return Err("the registry is not a host name with an optional port");
     }
@@ -195,10 +174,7 @@ fn parse_name(name: &str) -> Result<RepositoryName, &'static str> {
     if !is_repository(&repository) {
         return Err("a repository is lowercase words of letters, digits, `.`, `_` and `-`, joined by `/`");
     }
-    Ok(RepositoryName {
-        registry: registry.to_owned(),
-        repository,
-    })
+    Ok(RepositoryName { registry: registry.to_owned(), repository })
 }
 
 /// Tells whether the first component of a name is a host: the rule of distribution's `reference` package.
@@ -226,19 +202,15 @@ pub fn is_host(text: &str) -> bool {
             None => (Some(text), ""),
         }
     };
-    let port_fits = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0));
+    let port_fits =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0));
     let host_fits = host.is_none_or(|host| {
         host.len() <= 253
             && host.split('.').all(|label| {
                 !label.is_empty()
                     && !label.starts_with('-')
                     && !label.ends_with('-')
-                    && label
-                        .bytes()
-                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                    && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             })
     });
     port_fits && host_fits
@@ -281,9 +253,7 @@ impl Serialize for Reference {
 
 impl<'de> Deserialize<'de> for Reference {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -293,9 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn full(text: &str) -> String {
-        text.parse::<Reference>()
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
-            .to_string()
+        text.parse::<Reference>().unwrap_or_else(|error| panic!("{text}: {error}")).to_string()
     }
 
     #[test]
@@ -311,10 +279,7 @@ mod tests {
             ("[::1]:5000/app:v1", "[::1]:5000/app:v1"),
             ("registry.example/app", "registry.example/app"),
             ("HOST/app", "HOST/app"),
-            (
-                "r.example:80/a__b/c--d.e_f:T_1.-x",
-                "r.example:80/a__b/c--d.e_f:T_1.-x",
-            ),
+            ("r.example:80/a__b/c--d.e_f:T_1.-x", "r.example:80/a__b/c--d.e_f:T_1.-x"),
         ] {
             assert_eq!(full(given), meant);
         }
@@ -322,10 +287,7 @@ mod tests {
         let reference: Reference = both.parse().unwrap();
         assert_eq!(reference.to_string(), both);
         assert_eq!(reference.selector(), digest.to_string());
-        assert_eq!(
-            "app".parse::<Reference>().unwrap().with_default_tag().selector(),
-            "latest"
-        );
+        assert_eq!("app".parse::<Reference>().unwrap().with_default_tag().selector(), "latest");
     }
 
     #[test]

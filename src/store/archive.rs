@@ -78,9 +78,7 @@ pub fn header(path: &str, size: u64) -> Vec<u8> {
 
 fn ustar(path: &str, size: u64, kind: tar::EntryType) -> [u8; BLOCK as usize] {
     let mut header = tar::Header::new_ustar();
-    header
-        .set_path(path)
-        .expect("barge's entry names are short and relative");
+    header.set_path(path).expect("barge's entry names are short and relative");
     header.set_entry_type(kind);
     header.set_mode(0o644);
     header.set_uid(0);
@@ -126,9 +124,7 @@ impl ArchiveFile {
     /// # Errors
     /// [`StoreError::Io`], a full disk among them.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(|source| self.failed("could not be written", source))
+        self.file.write_all_at(bytes, offset).map_err(|source| self.failed("could not be written", source))
     }
 
     /// Reads exactly `bytes.len()` bytes at `offset`.
@@ -136,9 +132,7 @@ impl ArchiveFile {
     /// # Errors
     /// [`StoreError::Io`], an early end of the file among them.
     pub fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
-        self.file
-            .read_exact_at(bytes, offset)
-            .map_err(|source| self.failed("could not be read back", source))
+        self.file.read_exact_at(bytes, offset).map_err(|source| self.failed("could not be read back", source))
     }
 
     /// Writes a whole entry whose header starts at `start`.
@@ -157,9 +151,7 @@ impl ArchiveFile {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn sync(&self) -> Result<()> {
-        self.file
-            .sync_data()
-            .map_err(|source| self.failed("could not be made durable", source))
+        self.file.sync_data().map_err(|source| self.failed("could not be made durable", source))
     }
 
     /// Cuts or extends the file to `length` bytes.
@@ -167,17 +159,11 @@ impl ArchiveFile {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn set_length(&self, length: u64) -> Result<()> {
-        self.file
-            .set_len(length)
-            .map_err(|source| self.failed("could not be given its length", source))
+        self.file.set_len(length).map_err(|source| self.failed("could not be given its length", source))
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> StoreError {
-        StoreError::Io {
-            path: self.path.clone(),
-            action,
-            source,
-        }
+        StoreError::Io { path: self.path.clone(), action, source }
     }
 }
 
@@ -188,31 +174,14 @@ mod tests {
 
     fn paths() -> [String; 3] {
         let sha512 = crate::oci::Hasher::new(crate::oci::Algorithm::Sha512).finish();
-        [
-            Digest::sha256(b"").blob_path(),
-            sha512.blob_path(),
-            format!(".barge-gap/{}", sha512.hex()),
-        ]
+        [Digest::sha256(b"").blob_path(), sha512.blob_path(), format!(".barge-gap/{}", sha512.hex())]
     }
 
     #[test]
     fn headers_have_the_length_they_are_said_to_have() {
-        for size in [
-            0,
-            1,
-            511,
-            512,
-            513,
-            MAX_USTAR_SIZE,
-            MAX_USTAR_SIZE + 1,
-            u64::MAX / 2,
-        ] {
+        for size in [0, 1, 511, 512, 513, MAX_USTAR_SIZE, MAX_USTAR_SIZE + 1, u64::MAX / 2] {
             for path in paths() {
-                assert_eq!(
-                    header(&path, size).len() as u64,
-                    header_length(&path, size),
-                    "{path} {size}"
-                );
+                assert_eq!(header(&path, size).len() as u64, header_length(&path, size), "{path} {size}");
             }
         }
     }
@@ -232,19 +201,11 @@ mod tests {
 
     #[test]
     fn a_pax_record_counts_its_own_length() {
-        for value in [
-            "1",
-            "1234567",
-            "12345678901234567890",
-            &"9".repeat(90),
-            &"9".repeat(91),
-            &"9".repeat(92),
-        ] {
+        for value in
+            ["1", "1234567", "12345678901234567890", &"9".repeat(90), &"9".repeat(91), &"9".repeat(92)]
+        {
             let record = pax_record("size", value);
-            assert_eq!(
-                record.split(' ').next().unwrap().parse::<usize>().unwrap(),
-                record.len()
-            );
+            assert_eq!(record.split(' ').next().unwrap().parse::<usize>().unwrap(), record.len());
         }
     }
 }

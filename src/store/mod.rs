@@ -86,17 +86,10 @@ pub fn read_manifest(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec
         });
     }
     let bytes = source.manifest(descriptor)?;
-    let damaged = |why: String| StoreError::Damaged {
-        place: source.place(),
-        digest: descriptor.digest.clone(),
-        why,
-    };
+    let damaged =
+        |why: String| StoreError::Damaged { place: source.place(), digest: descriptor.digest.clone(), why };
     if bytes.len() as u64 != descriptor.size {
-        return Err(damaged(format!(
-            "{} bytes came where {} were announced",
-            bytes.len(),
-            descriptor.size
-        )));
+        return Err(damaged(format!("{} bytes came where {} were announced", bytes.len(), descriptor.size)));
     }
     let found = descriptor.digest.same_algorithm_over(&bytes);
     if found != descriptor.digest {
@@ -112,10 +105,7 @@ mod tests {
     #[test]
     fn tags_derived_from_digests_are_valid_tags() {
         let sha256 = Digest::sha256(b"x");
-        assert_eq!(
-            attached_tag(&sha256, ".sig"),
-            format!("sha256-{}.sig", sha256.hex())
-        );
+        assert_eq!(attached_tag(&sha256, ".sig"), format!("sha256-{}.sig", sha256.hex()));
         let sha512 = crate::oci::Hasher::new(crate::oci::Algorithm::Sha512).finish();
         assert!(crate::oci::reference::is_tag(&attached_tag(&sha512, ".sbom")));
     }

@@ -6,8 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -23,6 +23,7 @@ use crate::graph::survey::Survey;
 use crate::graph::{Graph, NodeId};
 use crate::oci::{Descriptor, Digest, Hasher, Reference};
 use crate::store::archive::{ArchiveFile, END_OF_ARCHIVE, entry_length, header, header_length, padded};
+use crate::store::tar::FileSlice;
 use crate::store::{Attached, Source, StoreError};
 
 /// How much is written at the most before it is made durable and journalled, in bytes and in time: what a kill costs.
@@ -130,11 +131,12 @@ impl Reuse {
         let start = head.length();
         let rows = done.iter().filter_map(|at| head.record.blobs.get(*at as usize));
         let places = rows.map(|row| (row.digest.clone(), start + row.offset)).collect();
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            places,
-        })
+        Ok(Self { path: path.to_owned(), file, places })
+    }
+
+    /// Removes the earlier file, all of whose use is over. That it stays is no harm but for its room.
+    pub fn discard(&self) {
+        std::fs::remove_file(&self.path).ok();
     }
 }
 
@@ -144,17 +146,11 @@ impl Source for Reuse {
     }
 
     fn resolve(&self, selector: &str) -> crate::store::Result<Descriptor> {
-        Err(StoreError::NotFound {
-            place: self.place(),
-            what: selector.to_owned(),
-        })
+        Err(StoreError::NotFound { place: self.place(), what: selector.to_owned() })
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> crate::store::Result<Vec<u8>> {
-        Err(StoreError::NotFound {
-            place: self.place(),
-            what: descriptor.digest.to_string(),
-        })
+        Err(StoreError::NotFound { place: self.place(), what: descriptor.digest.to_string() })
     }
 
     fn attached(&self, _: &Digest) -> crate::store::Result<Vec<Attached>> {
@@ -168,32 +164,9 @@ impl Source for Reuse {
         offset: u64,
     ) -> crate::store::Result<Box<dyn Read + Send + '_>> {
         match self.places.get(digest) {
-            Some(place) => Ok(Box::new(Window {
-                file: &self.file,
-                at: place + offset,
-                end: place + size,
-            })),
-            None => Err(StoreError::NotFound {
-                place: self.place(),
-                what: digest.to_string(),
-            }),
+            Some(place) => Ok(Box::new(FileSlice::new(&self.file, *place, size, offset))),
+            None => Err(StoreError::NotFound { place: self.place(), what: digest.to_string() }),
         }
-    }
-}
-
-/// A part of a file, read with `pread`.
-struct Window<'a> {
-    file: &'a File,
-    at: u64,
-    end: u64,
-}
-
-impl Read for Window<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let want = buffer.len().min((self.end - self.at) as usize);
-        let count = self.file.read_at(&mut buffer[..want], self.at)?;
-        self.at += count as u64;
-        Ok(count)
     }
 }
 
@@ -242,9 +215,7 @@ pub fn write(
             let row = head.record.blobs.get(*at);
             let offset = reserved + row.map_or(0, |row| row.offset);
             let blocks = header(&path, node.size);
-            archive
-                .write_at(&blocks, offset - blocks.len() as u64)
-                .map_err(TransferError::Target)?;
+            archive.write_at(&blocks, offset - blocks.len() as u64).map_err(TransferError::Target)?;
         }
         let head = Head::compose(job.graph, job.order, &places, job.unresolved)?;
         head.write(&archive, reserved).map_err(TransferError::Target)?;
@@ -262,27 +233,13 @@ pub fn write(
             (job.graph.digest(id).clone(), owner(job.graph, id), error)
         })
         .collect();
-    Ok(Written {
-        id: head.id.clone(),
-        record: head.record,
-        length,
-        fetched,
-        kept,
-        gaps,
-        sync_time,
-    })
+    Ok(Written { id: head.id.clone(), record: head.record, length, fetched, kept, gaps, sync_time })
 }
 
 /// Opens the unfinished file: a new one that nobody else has, or the one that an earlier run left, also where that run
 /// ended with gaps and gave it the final name.
 fn open_partial(files: &Files, goes_on: bool) -> Result<File, TransferError> {
-    let local = |action| {
-        move |source| TransferError::Local {
-            path: files.partial.clone(),
-            action,
-            source,
-        }
-    };
+    let local = |action| move |source| TransferError::Local { path: files.partial.clone(), action, source };
     if goes_on && !files.partial.exists() && files.archive.exists() {
         std::fs::rename(&files.archive, &files.partial)
             .map_err(local("the unfinished file can't be taken up"))?;
@@ -292,9 +249,7 @@ fn open_partial(files: &Files, goes_on: bool) -> Result<File, TransferError> {
     if !(goes_on && files.partial.exists()) {
         options.create_new(true);
     }
-    options
-        .open(&files.partial)
-        .map_err(local("the file can't be created"))
+    options.open(&files.partial).map_err(local("the file can't be created"))
 }
 
 /// Checks that the file system can hold the file.
@@ -306,31 +261,19 @@ pub fn check_room(path: &Path, file: &File, length: u64) -> Result<(), TransferE
     const MSDOS_SUPER_MAGIC: i64 = 0x4d44;
     /// FAT keeps lengths in 32 bits.
     const FAT_LIMIT: u64 = u32::MAX as u64;
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(stat) = rustix::fs::fstatfs(file) else {
         return Ok(());
     };
     if i64::from(stat.f_type) == MSDOS_SUPER_MAGIC && length > FAT_LIMIT {
         let (folder, system) = (folder.to_owned(), "FAT");
-        return Err(TransferError::TooLong {
-            folder,
-            system,
-            needed: length,
-            limit: FAT_LIMIT,
-        });
+        return Err(TransferError::TooLong { folder, system, needed: length, limit: FAT_LIMIT });
     }
     let taken = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
     let needed = length.saturating_sub(taken);
     let free = stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs());
     if free < needed {
-        return Err(TransferError::NoSpace {
-            folder: folder.to_owned(),
-            needed,
-            free,
-        });
+        return Err(TransferError::NoSpace { folder: folder.to_owned(), needed, free });
     }
     Ok(())
 }
@@ -343,13 +286,8 @@ fn finish(
     length: u64,
     files: &Files,
 ) -> Result<Duration, TransferError> {
-    let trailer = Trailer {
-        record: head.id.clone(),
-        record_size: head.record_size,
-        length,
-        volume: 1,
-        volumes: 1,
-    };
+    let trailer =
+        Trailer { record: head.id.clone(), record_size: head.record_size, length, volume: 1, volumes: 1 };
     archive
         .write_entry(reserved + head.body_length, TRAILER_PATH, &trailer.to_bytes())
         .and_then(|()| archive.set_length(length - END_OF_ARCHIVE))
@@ -369,12 +307,14 @@ fn finish(
 }
 
 /// Returns the name of the first image that needs a node.
-pub(super) fn owner(graph: &Graph, id: NodeId) -> Reference {
+///
+/// # Panics
+/// If the graph has no image.
+#[must_use]
+pub fn owner(graph: &Graph, id: NodeId) -> Reference {
     let needs = |image: &&crate::graph::Image| graph.image_closure(image).contains(&id);
     let image = graph.images.iter().find(needs).or(graph.images.first());
-    image
-        .map(|image| image.name.clone())
-        .expect("a node is below an image")
+    image.map(|image| image.name.clone()).expect("a node is below an image")
 }
 
 struct Writer<'a> {
@@ -409,12 +349,9 @@ impl<'a> Writer<'a> {
         earlier: Option<&Earlier>,
         progress: &'a dyn Progress,
     ) -> Self {
-        let done: HashSet<u32> = earlier
-            .map(|earlier| earlier.done.iter().copied().collect())
-            .unwrap_or_default();
-        let reached = earlier
-            .map(|earlier| earlier.reached.iter().copied().collect())
-            .unwrap_or_default();
+        let done: HashSet<u32> =
+            earlier.map(|earlier| earlier.done.iter().copied().collect()).unwrap_or_default();
+        let reached = earlier.map(|earlier| earlier.reached.iter().copied().collect()).unwrap_or_default();
         let size = |at: &u32| head.record.blobs.get(*at as usize).map_or(0, |row| row.size);
         let kept = done.iter().map(size).sum();
         Self {
@@ -440,9 +377,7 @@ impl<'a> Writer<'a> {
             let outcome = for_each(self.job.jobs, self.job.order.len(), |at| self.blob(at));
             self.over.store(true, Ordering::Release);
             self.wake.notify_all();
-            let kept = keeper
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            let kept = keeper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             // What was written is journalled also where the work failed: the next run goes on from here.
             outcome.and(kept)
         })
@@ -519,19 +454,12 @@ impl<'a> Writer<'a> {
             }
             Err(FetchError::Sink(error)) => Err(TransferError::Target(error)),
             Err(FetchError::Source(error)) if self.job.keep_going => {
-                self.gaps
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((at, error));
+                self.gaps.lock().unwrap_or_else(PoisonError::into_inner).push((at, error));
                 Ok(())
             }
             Err(FetchError::Source(source)) => {
                 let image = owner(self.job.graph, id);
-                Err(TransferError::Blob {
-                    image,
-                    digest: digest.clone(),
-                    source,
-                })
+                Err(TransferError::Blob { image, digest: digest.clone(), source })
             }
         }
     }
@@ -540,21 +468,12 @@ impl<'a> Writer<'a> {
     fn bring(&self, at: usize, id: NodeId) -> Result<(), FetchError> {
         let node = self.job.graph.node(id);
         let digest = self.job.graph.digest(id);
-        let row = self
-            .head
-            .record
-            .blobs
-            .get(at)
-            .expect("the table has a row for each place of the order");
+        let row = self.head.record.blobs.get(at).expect("the table has a row for each place of the order");
         let data = self.start + row.offset;
         let path = digest.blob_path();
         let from = &*self.job.sources[usize::from(node.source)];
         let surveyed = self.job.survey.content(digest).map_err(|source| {
-            FetchError::Sink(StoreError::Io {
-                path: "the journal".into(),
-                action: "can't be read",
-                source,
-            })
+            FetchError::Sink(StoreError::Io { path: "the journal".into(), action: "can't be read", source })
         })?;
         let held = surveyed.map(|bytes| Held { bytes, place: from });
         let reused = self.job.reuse.filter(|reuse| reuse.places.contains_key(digest));
@@ -567,57 +486,34 @@ impl<'a> Writer<'a> {
         if node.size <= SMALL {
             let mut entry = header(&path, node.size);
             let header_size = entry.len();
-            fetch(
-                from,
-                digest,
-                node.size,
-                None,
-                self.progress,
-                &mut piece,
-                |offset, bytes| {
-                    entry.truncate(header_size + offset as usize);
-                    entry.extend_from_slice(bytes);
-                    Ok(())
-                },
-            )?;
+            fetch(from, digest, node.size, None, self.progress, &mut piece, |offset, bytes| {
+                entry.truncate(header_size + offset as usize);
+                entry.extend_from_slice(bytes);
+                Ok(())
+            })?;
             entry.resize(padded(entry.len() as u64) as usize, 0);
-            return self
-                .archive
-                .write_at(&entry, data - header_size as u64)
-                .map_err(FetchError::Sink);
+            return self.archive.write_at(&entry, data - header_size as u64).map_err(FetchError::Sink);
         }
         let blocks = header(&path, node.size);
-        self.archive
-            .write_at(&blocks, data - header_length(&path, node.size))
-            .map_err(FetchError::Sink)?;
+        self.archive.write_at(&blocks, data - header_length(&path, node.size)).map_err(FetchError::Sink)?;
         let begun = match self.reached.get(&(at as u32)) {
             Some(bytes) if *bytes <= node.size => self.hash_begun(digest, data, *bytes),
             _ => None,
         };
         let mut noted = 0;
-        fetch(
-            from,
-            digest,
-            node.size,
-            begun,
-            self.progress,
-            &mut piece,
-            |offset, bytes| {
-                self.archive.write_at(bytes, data + offset)?;
-                let end = offset + bytes.len() as u64;
-                if node.size >= RESUMABLE && (end < noted || end - noted >= RESUMABLE) {
-                    noted = end;
-                    let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-                    marks.begun.insert(at as u32, end);
-                    marks.bytes += bytes.len() as u64;
-                }
-                Ok(())
-            },
-        )?;
+        fetch(from, digest, node.size, begun, self.progress, &mut piece, |offset, bytes| {
+            self.archive.write_at(bytes, data + offset)?;
+            let end = offset + bytes.len() as u64;
+            if node.size >= RESUMABLE && (end < noted || end - noted >= RESUMABLE) {
+                noted = end;
+                let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+                marks.begun.insert(at as u32, end);
+                marks.bytes += bytes.len() as u64;
+            }
+            Ok(())
+        })?;
         let padding = vec![0; (padded(node.size) - node.size) as usize];
-        self.archive
-            .write_at(&padding, data + node.size)
-            .map_err(FetchError::Sink)
+        self.archive.write_at(&padding, data + node.size).map_err(FetchError::Sink)
     }
 
     /// Hashes again what an earlier run wrote of a blob; `None` if it can't be read back.

@@ -51,10 +51,7 @@ pub fn fetch(
 ) -> Result<(), FetchError> {
     piece.resize(PIECE, 0);
     let mut patched = start.is_some();
-    let fresh = || Start {
-        offset: 0,
-        hasher: Hasher::new(digest.algorithm()),
-    };
+    let fresh = || Start { offset: 0, hasher: Hasher::new(digest.algorithm()) };
     let mut state = start.unwrap_or_else(fresh);
     loop {
         let pieces = read_all(source, digest, size, &mut state, progress, piece, &mut write)?;
@@ -87,18 +84,12 @@ fn read_all(
     write: &mut impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
 ) -> Result<u32, FetchError> {
     let damaged = |why: String| {
-        FetchError::Source(StoreError::Damaged {
-            place: source.place(),
-            digest: digest.clone(),
-            why,
-        })
+        FetchError::Source(StoreError::Damaged { place: source.place(), digest: digest.clone(), why })
     };
     let (mut answers, mut fruitless) = (0, 0);
     while state.offset < size || answers == 0 {
         let before = state.offset;
-        let mut reader = source
-            .open_blob(digest, size, state.offset)
-            .map_err(FetchError::Source)?;
+        let mut reader = source.open_blob(digest, size, state.offset).map_err(FetchError::Source)?;
         answers += 1;
         let ended = loop {
             match reader.read(piece) {

@@ -92,13 +92,7 @@ impl Journal {
     /// [`TransferError::Busy`] if another process holds it, [`TransferError::OtherArguments`] if it belongs to other
     /// arguments and `partial` exists, [`TransferError::Local`] for what the system says.
     pub fn open(path: &Path, partial: &Path, arguments: &Digest) -> Result<Self, TransferError> {
-        let local = |action| {
-            move |source| TransferError::Local {
-                path: path.to_owned(),
-                action,
-                source,
-            }
-        };
+        let local = |action| move |source| TransferError::Local { path: path.to_owned(), action, source };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -121,11 +115,9 @@ impl Journal {
             _ => 0,
         };
         let end = Spool::replay(&file, length, |line, at| match line {
-            Line::Mark(Mark::Begin {
-                version,
-                arguments,
-                resolved,
-            }) => begun = Some((version, arguments, resolved)),
+            Line::Mark(Mark::Begin { version, arguments, resolved }) => {
+                begun = Some((version, arguments, resolved))
+            }
             Line::Mark(Mark::Unresolved { name }) => earlier.unresolved.push(name),
             Line::Mark(Mark::Done { blobs }) => earlier.done.extend(blobs),
             Line::Mark(Mark::Reached { blob, bytes }) => earlier.reached.push((blob, bytes)),
@@ -133,12 +125,7 @@ impl Journal {
             Line::Finding(finding) => earlier.findings.push((finding, at)),
         })
         .map_err(local("the journal can't be read"))?;
-        let mut journal = Self {
-            path: path.to_owned(),
-            earlier: None,
-            file,
-            end,
-        };
+        let mut journal = Self { path: path.to_owned(), earlier: None, file, end };
         match begun {
             Some((VERSION, ref begun, resolved)) if complete && begun == arguments => {
                 let resolved = UNIX_EPOCH + Duration::from_secs(resolved);
@@ -160,15 +147,8 @@ impl Journal {
     /// # Errors
     /// [`TransferError::Local`] for what the system says.
     pub fn start_over(&mut self, arguments: &Digest) -> Result<(), TransferError> {
-        let resolved = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let begin = Mark::Begin {
-            version: VERSION,
-            arguments: arguments.clone(),
-            resolved,
-        };
+        let resolved = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let begin = Mark::Begin { version: VERSION, arguments: arguments.clone(), resolved };
         let begun = self.file.set_len(0).and_then(|()| {
             let mut line = serde_json::to_vec(&begin)?;
             line.push(b'\n');
@@ -215,11 +195,7 @@ mod tests {
     use super::*;
 
     fn open(folder: &Path, arguments: &str) -> Result<Journal, TransferError> {
-        Journal::open(
-            &folder.join("j"),
-            &folder.join("p"),
-            &Digest::sha256(arguments.as_bytes()),
-        )
+        Journal::open(&folder.join("j"), &folder.join("p"), &Digest::sha256(arguments.as_bytes()))
     }
 
     #[test]
@@ -227,41 +203,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = open(folder.path(), "a").unwrap();
         let spool = journal.spool().unwrap();
-        spool
-            .append_content(
-                &Finding::Content {
-                    digest: Digest::sha256(b"x"),
-                    size: 3,
-                },
-                b"a\nb",
-            )
-            .unwrap();
+        spool.append_content(&Finding::Content { digest: Digest::sha256(b"x"), size: 3 }, b"a\nb").unwrap();
         drop((journal, spool));
         let journal = open(folder.path(), "a").unwrap();
         assert!(journal.earlier.is_none(), "the survey was not complete");
         let spool = journal.spool().unwrap();
-        spool
-            .append_content(
-                &Finding::Content {
-                    digest: Digest::sha256(b"x"),
-                    size: 3,
-                },
-                b"a\nb",
-            )
-            .unwrap();
+        spool.append_content(&Finding::Content { digest: Digest::sha256(b"x"), size: 3 }, b"a\nb").unwrap();
         spool.append(&Finding::Complete).unwrap();
         spool.append(&Mark::Done { blobs: vec![4, 2] }).unwrap();
         spool.append(&Mark::Reached { blob: 7, bytes: 99 }).unwrap();
         drop((journal, spool));
         let journal = open(folder.path(), "a").unwrap();
         let earlier = journal.earlier.as_ref().unwrap();
-        assert_eq!(
-            (&earlier.done[..], &earlier.reached[..]),
-            (&[4, 2][..], &[(7, 99)][..])
-        );
-        let [(Finding::Content { .. }, at)] = earlier.findings[..] else {
-            panic!("{:?}", earlier.findings)
-        };
+        assert_eq!((&earlier.done[..], &earlier.reached[..]), (&[4, 2][..], &[(7, 99)][..]));
+        let [(Finding::Content { .. }, at)] = earlier.findings[..] else { panic!("{:?}", earlier.findings) };
         assert_eq!(journal.spool().unwrap().read(at, 3).unwrap(), b"a\nb");
     }
 
@@ -275,10 +230,7 @@ mod tests {
         complete("a");
         complete("b");
         std::fs::write(folder.path().join("p"), b"").unwrap();
-        assert!(matches!(
-            open(folder.path(), "a"),
-            Err(TransferError::OtherArguments(_))
-        ));
+        assert!(matches!(open(folder.path(), "a"), Err(TransferError::OtherArguments(_))));
         assert!(open(folder.path(), "b").unwrap().earlier.is_some());
     }
 
@@ -287,10 +239,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let held = open(folder.path(), "a").unwrap();
-        assert_eq!(
-            std::fs::metadata(&held.path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(std::fs::metadata(&held.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(matches!(open(folder.path(), "a"), Err(TransferError::Busy(_))));
         drop(held);
         assert!(open(folder.path(), "a").is_ok());

@@ -6,6 +6,7 @@ pub mod archive;
 mod error;
 pub mod fetch;
 pub mod journal;
+pub mod layout;
 
 pub use error::TransferError;
 
@@ -71,16 +72,10 @@ pub fn for_each<E: Send>(
         None
     };
     let mut errors: Vec<(usize, E)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..jobs.clamp(1, count.max(1)))
-            .map(|_| scope.spawn(run))
-            .collect();
+        let threads: Vec<_> = (0..jobs.clamp(1, count.max(1))).map(|_| scope.spawn(run)).collect();
         threads
             .into_iter()
-            .filter_map(|thread| {
-                thread
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
+            .filter_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     });
     errors.sort_by_key(|(at, _)| *at);
@@ -95,10 +90,7 @@ pub fn write_whole(
     path: &Path,
     content: impl FnOnce(&mut BufWriter<&mut tempfile::NamedTempFile>) -> io::Result<()>,
 ) -> Result<(), TransferError> {
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
         let mut file = tempfile::Builder::new()
             .prefix(".barge-")
@@ -120,10 +112,7 @@ pub fn write_whole(
 
 /// Makes a rename in the folder of `path` durable, where the file system can; a rename is atomic all the same.
 pub(crate) fn sync_folder_of(path: &Path) {
-    let folder = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if let Ok(folder) = std::fs::File::open(folder) {
         // FAT and some network file systems refuse to sync a folder; there is nothing else to try.
         folder.sync_all().ok();

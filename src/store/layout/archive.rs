@@ -64,11 +64,7 @@ impl ArchiveFiles {
                 Err(fault) => found.forgive(fault, path, &place)?,
             }
         }
-        let Contents {
-            mut blobs,
-            mut links,
-            root,
-        } = found;
+        let Contents { mut blobs, mut links, root } = found;
         // The sort is stable, so of equal digests the last in the file is the last here.
         blobs.sort_by(|a, b| a.digest.cmp(&b.digest));
         blobs.reverse();
@@ -77,13 +73,7 @@ impl ArchiveFiles {
         blobs.shrink_to_fit();
         links.sort();
         links.dedup();
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            blobs,
-            links,
-            root,
-        })
+        Ok(Self { path: path.to_owned(), file, blobs, links, root })
     }
 
     /// Returns where a blob lies in the file: offset and length in bytes.
@@ -99,10 +89,7 @@ impl ArchiveFiles {
         if position.is_none() && self.links.binary_search(digest).is_ok() {
             return Err(StoreError::Invalid {
                 place: self.place(),
-                why: format!(
-                    "`{}` is a link, and links in a layout are not followed",
-                    digest.blob_path()
-                ),
+                why: format!("`{}` is a link, and links in a layout are not followed", digest.blob_path()),
             });
         }
         Ok(position)
@@ -148,19 +135,13 @@ struct Contents {
 
 impl Contents {
     fn take(&mut self, entry: &Entry, place: &str) -> Result<()> {
-        let invalid = |why: String| StoreError::Invalid {
-            place: place.to_owned(),
-            why,
-        };
+        let invalid = |why: String| StoreError::Invalid { place: place.to_owned(), why };
         if let Some(position) = ROOT_FILES.iter().position(|known| *known == entry.path) {
             if entry.kind != EntryKind::File {
                 return Err(invalid(format!("`{}` in it is not a regular file", entry.path)));
             }
             // Which of two is obeyed depends on the reader.
-            if self.root[position]
-                .replace((entry.data_offset, entry.size))
-                .is_some()
-            {
+            if self.root[position].replace((entry.data_offset, entry.size)).is_some() {
                 return Err(invalid(format!("it has two files `{}`", entry.path)));
             }
             return Ok(());
@@ -169,11 +150,7 @@ impl Contents {
             return Ok(());
         };
         match &entry.kind {
-            EntryKind::File => self.blobs.push(Row {
-                digest,
-                offset: entry.data_offset,
-                size: entry.size,
-            }),
+            EntryKind::File => self.blobs.push(Row { digest, offset: entry.data_offset, size: entry.size }),
             EntryKind::Link { .. } => self.links.push(digest),
             EntryKind::Directory | EntryKind::Other(_) => {}
         }
@@ -198,11 +175,7 @@ impl Contents {
 pub(in crate::store) fn refusal(fault: TarFault, path: &Path, place: &str) -> StoreError {
     let fault = match fault {
         TarFault::Io { source, .. } => {
-            return StoreError::Io {
-                path: path.to_owned(),
-                action: "could not be read",
-                source,
-            };
+            return StoreError::Io { path: path.to_owned(), action: "could not be read", source };
         }
         fault => fault,
     };
@@ -211,10 +184,7 @@ pub(in crate::store) fn refusal(fault: TarFault, path: &Path, place: &str) -> St
         TarFault::BadChecksum { offset: 0 } => "; the file may be no tar file",
         _ => "",
     };
-    StoreError::Invalid {
-        place: place.to_owned(),
-        why: format!("{fault}{advice}"),
-    }
+    StoreError::Invalid { place: place.to_owned(), why: format!("{fault}{advice}") }
 }
 
 /// Opens a file that should be a plain tar file, and returns its length.
@@ -228,18 +198,13 @@ pub fn open_archive(path: &Path, place: &str) -> Result<(File, u64)> {
         action: "could not be opened",
         source,
     };
-    let invalid = |why: String| StoreError::Invalid {
-        place: place.to_owned(),
-        why,
-    };
+    let invalid = |why: String| StoreError::Invalid { place: place.to_owned(), why };
     // Without waiting: the name may be that of a pipe.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(openat(CWD, path, flags, Mode::empty()).map_err(|error| io(error.into()))?);
     let metadata = file.metadata().map_err(io)?;
     if metadata.is_dir() {
-        return Err(invalid(
-            "it is a folder, not a file; a layout folder is named `oci:DIR`".to_owned(),
-        ));
+        return Err(invalid("it is a folder, not a file; a layout folder is named `oci:DIR`".to_owned()));
     }
     if !metadata.is_file() {
         return Err(invalid("it is not a regular file".to_owned()));

@@ -25,11 +25,7 @@ impl Attachments {
         let mut found = Self::default();
         for entry in &layout.listed {
             for tag in entry.tags().filter(|tag| is_derived(tag)) {
-                found
-                    .tagged
-                    .entry(tag)
-                    .or_default()
-                    .push(entry.descriptor.clone());
+                found.tagged.entry(tag).or_default().push(entry.descriptor.clone());
             }
             let descriptor = &entry.descriptor;
             if !descriptor.media_type.is_empty() && !media_type::is_manifest(&descriptor.media_type) {
@@ -44,11 +40,7 @@ impl Attachments {
                 .ok()
                 .and_then(|manifest| Some(manifest.subject()?.digest.clone()));
             if let Some(subject) = subject {
-                found
-                    .referrers
-                    .entry(subject)
-                    .or_default()
-                    .push(descriptor.clone());
+                found.referrers.entry(subject).or_default().push(descriptor.clone());
             }
         }
         Ok(found)
@@ -62,10 +54,7 @@ impl Attachments {
             let known =
                 |one: &Attached| one.descriptor.digest == descriptor.digest && one.tag.as_deref() == tag;
             if descriptor.digest != *subject && !list.iter().any(known) {
-                list.push(Attached {
-                    descriptor: descriptor.clone(),
-                    tag: tag.map(str::to_owned),
-                });
+                list.push(Attached { descriptor: descriptor.clone(), tag: tag.map(str::to_owned) });
             }
         };
         for descriptor in self.referrers.get(subject).into_iter().flatten() {
@@ -78,12 +67,9 @@ impl Attachments {
             let Some(bytes) = layout.manifest_bytes(&index.digest)? else {
                 continue;
             };
-            let manifest =
-                Manifest::parse(&bytes, &index.media_type).map_err(|source| StoreError::Manifest {
-                    place: layout.files.place(),
-                    digest: index.digest.clone(),
-                    source,
-                })?;
+            let manifest = Manifest::parse(&bytes, &index.media_type).map_err(|source| {
+                StoreError::Manifest { place: layout.files.place(), digest: index.digest.clone(), source }
+            })?;
             if let Manifest::Index(index) = manifest {
                 for descriptor in &index.manifests {
                     add(descriptor, None);

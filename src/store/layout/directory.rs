@@ -48,10 +48,7 @@ impl DirectoryFiles {
             action: "could not be opened as a folder",
             source: error.into(),
         })?;
-        Ok(Self {
-            path: path.to_owned(),
-            root,
-        })
+        Ok(Self { path: path.to_owned(), root })
     }
 
     /// Opens a regular file by its path below the directory; none if it, or a folder on the way, is not there.
@@ -65,11 +62,8 @@ impl DirectoryFiles {
         let mut components = path.split('/').peekable();
         while let Some(component) = components.next() {
             let within = folder.as_ref().unwrap_or(&self.root);
-            let wanted = if components.peek().is_some() {
-                FileType::Directory
-            } else {
-                FileType::RegularFile
-            };
+            let wanted =
+                if components.peek().is_some() { FileType::Directory } else { FileType::RegularFile };
             // Looked at before it is opened: opening a device can do things, and the message can say what it is.
             match statat(within, component, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => return Ok(None),
@@ -106,10 +100,7 @@ impl DirectoryFiles {
             FileType::RegularFile => "a file where a folder should be",
             _ => "neither a file nor a folder",
         };
-        Err(StoreError::Invalid {
-            place: self.place(),
-            why: format!("`{component}` of `{path}` is {found}"),
-        })
+        Err(StoreError::Invalid { place: self.place(), why: format!("`{component}` of `{path}` is {found}") })
     }
 }
 
@@ -134,10 +125,9 @@ impl LayoutFiles for DirectoryFiles {
     }
 
     fn open_blob(&self, digest: &Digest, offset: u64) -> Result<Option<OpenBlob<'_>>> {
-        Ok(self.file(&digest.blob_path())?.map(|(file, size)| OpenBlob {
-            size,
-            reader: Box::new(FileSlice::new(file, 0, size, offset)),
-        }))
+        Ok(self
+            .file(&digest.blob_path())?
+            .map(|(file, size)| OpenBlob { size, reader: Box::new(FileSlice::new(file, 0, size, offset)) }))
     }
 }
 
@@ -151,10 +141,7 @@ pub(super) fn read_small<F: std::borrow::Borrow<File>>(
     if slice.remaining() > limit {
         return Err(StoreError::Invalid {
             place: files.place(),
-            why: format!(
-                "its file `{name}` has {} bytes; at most {limit} are read",
-                slice.remaining()
-            ),
+            why: format!("its file `{name}` has {} bytes; at most {limit} are read", slice.remaining()),
         });
     }
     let mut bytes = Vec::new();

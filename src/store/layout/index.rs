@@ -29,25 +29,15 @@ pub(super) fn check_version(files: &dyn LayoutFiles) -> Result<()> {
     struct Marker {
         image_layout_version: String,
     }
-    let invalid = |why: String| StoreError::Invalid {
-        place: files.place(),
-        why,
-    };
+    let invalid = |why: String| StoreError::Invalid { place: files.place(), why };
     let bytes = files
         .root_file("oci-layout", MAX_MARKER)?
         .ok_or_else(|| invalid("it is no OCI layout: the file `oci-layout` is missing".to_owned()))?;
     let marker: Marker = serde_json::from_slice(&bytes)
         .map_err(|error| invalid(format!("its file `oci-layout` is malformed: {error}")))?;
-    let version: String = marker
-        .image_layout_version
-        .chars()
-        .take(40)
-        .flat_map(char::escape_debug)
-        .collect();
+    let version: String = marker.image_layout_version.chars().take(40).flat_map(char::escape_debug).collect();
     if !version.starts_with("1.") {
-        return Err(invalid(format!(
-            "its layout version is `{version}`; this program reads 1.x"
-        )));
+        return Err(invalid(format!("its layout version is `{version}`; this program reads 1.x")));
     }
     Ok(())
 }
@@ -56,10 +46,7 @@ pub(super) fn check_version(files: &dyn LayoutFiles) -> Result<()> {
 ///
 /// Entries that are no descriptors are set aside: one of them must not take the others along.
 pub(super) fn read(files: &dyn LayoutFiles) -> Result<Index> {
-    let invalid = |why: String| StoreError::Invalid {
-        place: files.place(),
-        why,
-    };
+    let invalid = |why: String| StoreError::Invalid { place: files.place(), why };
     let bytes = files
         .root_file("index.json", MAX_ROOT_FILE)?
         .ok_or_else(|| invalid("it is no OCI layout: the file `index.json` is missing".to_owned()))?;

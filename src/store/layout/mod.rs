@@ -133,24 +133,17 @@ impl<F: LayoutFiles> Layout<F> {
         }
         let mut bytes = Vec::new();
         // The limit holds even if the file grows meanwhile.
-        blob.reader
-            .take(MAX_MANIFEST_SIZE)
-            .read_to_end(&mut bytes)
-            .map_err(|source| StoreError::Io {
-                path: self.files.path().to_owned(),
-                action: "a manifest could not be read",
-                source,
-            })?;
+        blob.reader.take(MAX_MANIFEST_SIZE).read_to_end(&mut bytes).map_err(|source| StoreError::Io {
+            path: self.files.path().to_owned(),
+            action: "a manifest could not be read",
+            source,
+        })?;
         Ok(Some(bytes))
     }
 
     /// Finds a digest: as `index.json` lists it, else the manifest of that digest if its blob is there.
     fn resolve_digest(&self, digest: &Digest) -> Result<Descriptor> {
-        if let Some(entry) = self
-            .listed
-            .iter()
-            .find(|entry| entry.descriptor.digest == *digest)
-        {
+        if let Some(entry) = self.listed.iter().find(|entry| entry.descriptor.digest == *digest) {
             return Ok(entry.descriptor.clone());
         }
         let Some(bytes) = self.manifest_bytes(digest)? else {
@@ -168,18 +161,11 @@ impl<F: LayoutFiles> Layout<F> {
             digest: digest.clone(),
             source,
         })?;
-        Ok(Descriptor::new(
-            manifest.media_type(),
-            digest.clone(),
-            bytes.len() as u64,
-        ))
+        Ok(Descriptor::new(manifest.media_type(), digest.clone(), bytes.len() as u64))
     }
 
     fn not_found(&self, what: &str) -> StoreError {
-        StoreError::NotFound {
-            place: self.files.place(),
-            what: what.to_owned(),
-        }
+        StoreError::NotFound { place: self.files.place(), what: what.to_owned() }
     }
 }
 
@@ -202,8 +188,7 @@ impl<F: LayoutFiles> Source for Layout<F> {
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        self.manifest_bytes(&descriptor.digest)?
-            .ok_or_else(|| self.not_found(&descriptor.digest.to_string()))
+        self.manifest_bytes(&descriptor.digest)?.ok_or_else(|| self.not_found(&descriptor.digest.to_string()))
     }
 
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
@@ -218,10 +203,8 @@ impl<F: LayoutFiles> Source for Layout<F> {
     }
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        let blob = self
-            .files
-            .open_blob(digest, offset)?
-            .ok_or_else(|| self.not_found(&digest.to_string()))?;
+        let blob =
+            self.files.open_blob(digest, offset)?.ok_or_else(|| self.not_found(&digest.to_string()))?;
         // Said before gigabytes are read for nothing.
         if blob.size != size {
             return Err(StoreError::Damaged {

@@ -28,11 +28,8 @@ impl Listed {
     /// Takes the names from the annotations of an entry of `index.json`.
     pub(in crate::store) fn from_annotations(descriptor: Descriptor) -> Self {
         let get = |key| descriptor.annotations.get(key).filter(|name| !name.is_empty());
-        let mut names: Vec<String> = [get(REF_NAME), get(CONTAINERD_NAME)]
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let mut names: Vec<String> =
+            [get(REF_NAME), get(CONTAINERD_NAME)].into_iter().flatten().cloned().collect();
         // `docker save` writes the bare tag into the first and the whole reference into the second.
         if names.len() == 2 && is_tag(&names[0]) {
             names.swap(0, 1);
@@ -42,21 +39,16 @@ impl Listed {
     }
 
     pub(in crate::store) fn named(&self) -> Named {
-        Named {
-            name: self.names.first().cloned(),
-            descriptor: self.descriptor.clone(),
-        }
+        Named { name: self.names.first().cloned(), descriptor: self.descriptor.clone() }
     }
 
     /// Returns the tags by which the image can be meant: bare ones, and those of full references.
     pub(super) fn tags(&self) -> impl Iterator<Item = String> {
-        self.names.iter().filter_map(|name| {
-            if is_tag(name) {
-                Some(name.clone())
-            } else {
-                as_reference(name)?.tag
-            }
-        })
+        self.names.iter().filter_map(
+            |name| {
+                if is_tag(name) { Some(name.clone()) } else { as_reference(name)?.tag }
+            },
+        )
     }
 }
 
@@ -74,17 +66,9 @@ pub(in crate::store) enum Found<'a> {
 /// An empty selector means the only image, not counting what is attached to one by a derived tag.
 pub(in crate::store) fn find<'a>(listed: &'a [Listed], selector: &str) -> Found<'a> {
     if selector.is_empty() {
-        return one_of(
-            listed
-                .iter()
-                .filter(|entry| !entry.tags().any(|tag| is_derived(&tag))),
-        );
+        return one_of(listed.iter().filter(|entry| !entry.tags().any(|tag| is_derived(&tag))));
     }
-    let exact = one_of(
-        listed
-            .iter()
-            .filter(|entry| entry.names.iter().any(|name| name == selector)),
-    );
+    let exact = one_of(listed.iter().filter(|entry| entry.names.iter().any(|name| name == selector)));
     if exact != Found::None {
         return exact;
     }
@@ -96,30 +80,20 @@ pub(in crate::store) fn find<'a>(listed: &'a [Listed], selector: &str) -> Found<
             return same;
         }
     }
-    one_of(
-        listed
-            .iter()
-            .filter(|entry| entry.tags().any(|tag| tag == selector)),
-    )
+    one_of(listed.iter().filter(|entry| entry.tags().any(|tag| tag == selector)))
 }
 
 /// Returns the digest that a selector is, or that pins the reference it is.
 pub(in crate::store) fn digest_in(selector: &str) -> Option<Digest> {
-    selector
-        .parse()
-        .ok()
-        .or_else(|| selector.parse::<Reference>().ok()?.digest)
+    selector.parse().ok().or_else(|| selector.parse::<Reference>().ok()?.digest)
 }
 
 /// Makes the error for a name that means several images.
 pub(in crate::store) fn ambiguous(place: String, selector: &str, digests: &[Digest]) -> StoreError {
     let list: Vec<String> = digests.iter().take(10).map(ToString::to_string).collect();
     let more = if digests.len() > list.len() { ", …" } else { "" };
-    let what = if selector.is_empty() {
-        "it holds".to_owned()
-    } else {
-        format!("{} means", quoted(selector))
-    };
+    let what =
+        if selector.is_empty() { "it holds".to_owned() } else { format!("{} means", quoted(selector)) };
     StoreError::Invalid {
         place,
         why: format!(

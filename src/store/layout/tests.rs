@@ -59,10 +59,7 @@ impl Model {
         let mut files: Vec<_> = self.blobs.clone().into_iter().collect();
         // After the blobs, as many producers write it.
         files.push(("index.json".to_owned(), index.into_bytes()));
-        files.push((
-            "oci-layout".to_owned(),
-            br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
-        ));
+        files.push(("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
         files
     }
 
@@ -82,9 +79,7 @@ impl Model {
             let mut header = tar::Header::new_ustar();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);
-            builder
-                .append_data(&mut header, format!("./{name}"), &content[..])
-                .unwrap();
+            builder.append_data(&mut header, format!("./{name}"), &content[..]).unwrap();
         }
         builder.into_inner().unwrap()
     }
@@ -126,11 +121,7 @@ fn message<T>(result: Result<T>) -> String {
 #[test]
 fn selectors_mean_names_references_tags_and_digests() {
     let mut model = Model::default();
-    let (a, b, child) = (
-        model.image("a", None),
-        model.image("b", None),
-        model.image("child", None),
-    );
+    let (a, b, child) = (model.image("a", None), model.image("b", None), model.image("child", None));
     let index = model.index(&[&child]);
     model.list(&a, Some("registry.example/app:v1"));
     model.list(&b, Some("v2"));
@@ -149,33 +140,19 @@ fn selectors_mean_names_references_tags_and_digests() {
             // Listed nowhere but in the nested index.
             (&child.digest.to_string(), &child),
         ] {
-            assert_eq!(
-                source.resolve(selector).unwrap().digest,
-                wanted.digest,
-                "{selector}"
-            );
+            assert_eq!(source.resolve(selector).unwrap().digest, wanted.digest, "{selector}");
         }
-        for missing in [
-            "v3",
-            "app",
-            "other.example/app:v1",
-            "registry.example/app",
-            &Digest::sha256(b"no").to_string(),
-        ] {
+        for missing in
+            ["v3", "app", "other.example/app:v1", "registry.example/app", &Digest::sha256(b"no").to_string()]
+        {
             assert!(source.resolve(missing).unwrap_err().is_not_found(), "{missing}");
         }
         let bytes = read_manifest(&**source, &child).unwrap();
         assert!(child.digest.matches(&bytes));
-        assert_eq!(
-            source.resolve(&child.digest.to_string()).unwrap().media_type,
-            OCI_MANIFEST
-        );
+        assert_eq!(source.resolve(&child.digest.to_string()).unwrap().media_type, OCI_MANIFEST);
         // A blob that is no manifest can't be resolved.
         let config = Digest::sha256(br#"{"seed":"a"}"#);
-        assert!(matches!(
-            source.resolve(&config.to_string()),
-            Err(StoreError::Manifest { .. })
-        ));
+        assert!(matches!(source.resolve(&config.to_string()), Err(StoreError::Manifest { .. })));
     }
 }
 
@@ -190,10 +167,7 @@ fn a_name_of_two_images_is_refused_with_both_digests() {
     for source in &sources {
         for selector in ["v1", ""] {
             let text = message(source.resolve(selector));
-            assert!(
-                text.contains(&a.digest.to_string()) && text.contains(&b.digest.to_string()),
-                "{text}"
-            );
+            assert!(text.contains(&a.digest.to_string()) && text.contains(&b.digest.to_string()), "{text}");
         }
         // The same digest twice is one image.
         assert_eq!(source.resolve("one.example/app:v1").unwrap().digest, a.digest);
@@ -226,12 +200,7 @@ fn names_keep_order_and_prefer_the_full_reference() {
     let folder = model.folder();
     let layout = LayoutDirectory::open(folder.path()).unwrap();
     let names: Vec<_> = layout.names().unwrap().into_iter().map(|n| n.name).collect();
-    let expected = [
-        Some("b.example/x:1"),
-        None,
-        Some("docker.io/library/app:v1"),
-        Some("odd"),
-    ];
+    let expected = [Some("b.example/x:1"), None, Some("docker.io/library/app:v1"), Some("odd")];
     assert_eq!(names, expected.map(|name| name.map(str::to_owned)));
     assert_eq!(layout.resolve("app:v1").unwrap().digest, image.digest);
     assert_eq!(layout.resolve("v1").unwrap().digest, image.digest);
@@ -301,18 +270,11 @@ fn blobs_are_read_from_any_offset_and_their_size_is_checked() {
     for source in &sources {
         for (offset, wanted) in [(0, "0123456789"), (4, "456789"), (10, ""), (u64::MAX, "")] {
             let mut text = String::new();
-            source
-                .open_blob(&blob, 10, offset)
-                .unwrap()
-                .read_to_string(&mut text)
-                .unwrap();
+            source.open_blob(&blob, 10, offset).unwrap().read_to_string(&mut text).unwrap();
             assert_eq!(text, wanted);
         }
         assert!(source.open_blob(&empty, 0, 0).is_ok());
-        assert!(matches!(
-            source.open_blob(&blob, 11, 0).err(),
-            Some(StoreError::Damaged { .. })
-        ));
+        assert!(matches!(source.open_blob(&blob, 11, 0).err(), Some(StoreError::Damaged { .. })));
         let missing = source.open_blob(&Digest::sha256(b"no"), 2, 0).err().unwrap();
         assert!(missing.is_not_found());
     }
@@ -322,20 +284,14 @@ fn blobs_are_read_from_any_offset_and_their_size_is_checked() {
 fn one_entry_that_is_no_descriptor_leaves_the_others() {
     let mut model = Model::default();
     let image = model.image("a", None);
-    model
-        .entries
-        .push(serde_json::json!({"digest": "blake3:00", "size": 1}));
+    model.entries.push(serde_json::json!({"digest": "blake3:00", "size": 1}));
     model.entries.push(serde_json::json!(7));
     model.list(&image, Some("v1"));
     let folder = model.folder();
     let layout = LayoutDirectory::open(folder.path()).unwrap();
     assert!(layout.resolve("v1").is_ok());
     assert_eq!(layout.unreadable().len(), 2);
-    assert!(
-        layout.unreadable()[0].contains("blake3"),
-        "{:?}",
-        layout.unreadable()
-    );
+    assert!(layout.unreadable()[0].contains("blake3"), "{:?}", layout.unreadable());
 }
 
 #[test]
@@ -343,19 +299,11 @@ fn what_is_no_layout_is_refused_with_the_reason() {
     for (name, content, reason) in [
         ("oci-layout", None, "`oci-layout` is missing"),
         ("index.json", None, "`index.json` is missing"),
-        (
-            "oci-layout",
-            Some(r#"{"imageLayoutVersion":"2.0.0"}"#),
-            "version is `2.0.0`",
-        ),
+        ("oci-layout", Some(r#"{"imageLayoutVersion":"2.0.0"}"#), "version is `2.0.0`"),
         ("oci-layout", Some("{}"), "malformed"),
         ("index.json", Some("[]"), "malformed"),
         ("index.json", Some("{}"), "malformed"),
-        (
-            "index.json",
-            Some(r#"{"manifests":[],"manifests":[]}"#),
-            "malformed",
-        ),
+        ("index.json", Some(r#"{"manifests":[],"manifests":[]}"#), "malformed"),
     ] {
         let folder = Model::default().folder();
         let path = folder.path().join(name);
@@ -368,19 +316,9 @@ fn what_is_no_layout_is_refused_with_the_reason() {
     }
     let null = Model::default().folder();
     fs::write(null.path().join("index.json"), r#"{"manifests":null}"#).unwrap();
-    assert!(
-        LayoutDirectory::open(null.path())
-            .unwrap()
-            .names()
-            .unwrap()
-            .is_empty()
-    );
+    assert!(LayoutDirectory::open(null.path()).unwrap().names().unwrap().is_empty());
     let bomb = Model::default().folder();
-    fs::write(
-        bomb.path().join("index.json"),
-        format!("{{\"manifests\":{}", "[".repeat(200_000)),
-    )
-    .unwrap();
+    fs::write(bomb.path().join("index.json"), format!("{{\"manifests\":{}", "[".repeat(200_000))).unwrap();
     assert!(LayoutDirectory::open(bomb.path()).is_err());
 }
 
@@ -395,13 +333,7 @@ fn links_and_pipes_in_a_folder_are_refused() {
     fs::remove_file(path(&linked)).unwrap();
     symlink(outside.path(), path(&linked)).unwrap();
     fs::remove_file(path(&piped)).unwrap();
-    assert!(
-        Command::new("mkfifo")
-            .arg(path(&piped))
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(Command::new("mkfifo").arg(path(&piped)).status().unwrap().success());
     let layout = LayoutDirectory::open(folder.path()).unwrap();
     assert!(message(layout.open_blob(&linked, 6, 0)).contains("symbolic link"));
     assert!(message(layout.open_blob(&piped, 5, 0)).contains("pipe"));
@@ -427,11 +359,7 @@ fn links_in_an_archive_are_no_blobs() {
     let mut model = Model::default();
     let image = model.image("a", None);
     model.list(&image, None);
-    let linked = [
-        Digest::sha256(b"soft"),
-        Digest::sha256(b"hard"),
-        Digest::sha256(b"out"),
-    ];
+    let linked = [Digest::sha256(b"soft"), Digest::sha256(b"hard"), Digest::sha256(b"out")];
     let mut builder = tar::Builder::new(Vec::new());
     for (digest, kind, target) in [
         (&linked[0], tar::EntryType::Symlink, "other"),
@@ -441,9 +369,7 @@ fn links_in_an_archive_are_no_blobs() {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(kind);
         header.set_size(0);
-        builder
-            .append_link(&mut header, digest.blob_path(), target)
-            .unwrap();
+        builder.append_link(&mut header, digest.blob_path(), target).unwrap();
     }
     let links = builder.into_inner().unwrap();
     let bytes = [&links[..links.len() - 1024], &model.archive()].concat();
@@ -481,11 +407,7 @@ fn of_two_equal_blobs_the_later_counts() {
     let bytes = [&bad[..1024], &good].concat();
     let layout = opened(&bytes).unwrap();
     let mut text = String::new();
-    layout
-        .open_blob(&digest, 7, 0)
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    layout.open_blob(&digest, 7, 0).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "content");
     assert_eq!(layout.files().position(&digest), Some((1536, 7)));
 }
@@ -499,11 +421,7 @@ fn compressed_archives_are_refused_with_the_command_that_works() {
     for (tool, suffix) in [("gzip", "gz"), ("zstd", "zst"), ("xz", "xz"), ("bzip2", "bz2")] {
         let plain = folder.path().join(format!("{tool} it.tar"));
         fs::write(&plain, model.archive()).unwrap();
-        let Ok(status) = Command::new(tool)
-            .arg(&plain)
-            .stderr(std::process::Stdio::null())
-            .status()
-        else {
+        let Ok(status) = Command::new(tool).arg(&plain).stderr(std::process::Stdio::null()).status() else {
             continue;
         };
         assert!(status.success());
@@ -511,11 +429,8 @@ fn compressed_archives_are_refused_with_the_command_that_works() {
         let _ = fs::remove_file(&plain);
         let text = message(LayoutArchive::open(&packed));
         let command = text.rsplit_once(": ").unwrap().1;
-        let ran = Command::new("sh")
-            .args(["-c", command])
-            .stderr(std::process::Stdio::null())
-            .status()
-            .unwrap();
+        let ran =
+            Command::new("sh").args(["-c", command]).stderr(std::process::Stdio::null()).status().unwrap();
         assert!(ran.success(), "{command}");
         assert!(LayoutArchive::open(&plain).is_ok());
     }
@@ -539,10 +454,7 @@ fn a_manifest_over_the_limit_is_refused_before_it_is_read() {
 fn layouts_of_umoci_and_skopeo_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program)
-            .args(arguments)
-            .current_dir(folder.path())
-            .output();
+        let output = Command::new(program).args(arguments).current_dir(folder.path()).output();
         match output {
             Ok(output) => {
                 let errors = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -562,15 +474,7 @@ fn layouts_of_umoci_and_skopeo_are_read() {
     run("tar", &["-cf", "made.tar", "-C", "made", "."]);
     let archive = LayoutArchive::open(&folder.path().join("made.tar")).unwrap();
     assert_eq!(archive.resolve("tool").unwrap(), root);
-    if run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            "oci:made:tool",
-            "oci-archive:copy.tar:r.example/tool:v1",
-        ],
-    ) {
+    if run("skopeo", &["copy", "-q", "oci:made:tool", "oci-archive:copy.tar:r.example/tool:v1"]) {
         let copy = LayoutArchive::open(&folder.path().join("copy.tar")).unwrap();
         let root = copy.resolve("r.example/tool:v1").unwrap();
         let bytes = read_manifest(&copy, &root).unwrap();
@@ -585,10 +489,7 @@ fn layouts_of_umoci_and_skopeo_are_read() {
 fn a_manifest_of_docker_type_is_read_like_any_other() {
     let mut model = Model::default();
     let image = model.image("a", None);
-    let declared = Descriptor {
-        media_type: DOCKER_MANIFEST.to_owned(),
-        ..image
-    };
+    let declared = Descriptor { media_type: DOCKER_MANIFEST.to_owned(), ..image };
     model.list(&declared, Some("v1"));
     let (_folder, sources) = model.both();
     assert_eq!(sources[0].resolve("v1").unwrap().media_type, DOCKER_MANIFEST);

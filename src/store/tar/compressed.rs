@@ -61,11 +61,7 @@ impl Compression {
         } else {
             // The tools refuse to choose a name where the suffix is not theirs.
             let stem = text.strip_suffix(".tar").unwrap_or(&text);
-            format!(
-                "{to_output} {} > {}",
-                quoted(&text),
-                quoted(&format!("{stem}.plain.tar"))
-            )
+            format!("{to_output} {} > {}", quoted(&text), quoted(&format!("{stem}.plain.tar")))
         }
     }
 }
@@ -74,11 +70,7 @@ impl Compression {
 fn quoted(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"./_-+,:@%".contains(&b);
     // A leading dash would be read as an option.
-    let text = if text.starts_with('-') {
-        format!("./{text}")
-    } else {
-        text.to_owned()
-    };
+    let text = if text.starts_with('-') { format!("./{text}") } else { text.to_owned() };
     if !text.is_empty() && text.bytes().all(plain) {
         return text;
     }
@@ -97,11 +89,7 @@ mod tests {
             (Compression::Xz, "my a.xz", "xz -dk 'my a.xz'"),
             (Compression::Bzip2, "-a.bz2", "bunzip2 -k ./-a.bz2"),
             (Compression::Gzip, "a.tgz", "gzip -dc a.tgz > a.tgz.plain.tar"),
-            (
-                Compression::Zstd,
-                "a'b.tar",
-                "zstd -dc 'a'\\''b.tar' > 'a'\\''b.plain.tar'",
-            ),
+            (Compression::Zstd, "a'b.tar", "zstd -dc 'a'\\''b.tar' > 'a'\\''b.plain.tar'"),
         ] {
             assert_eq!(compression.command(Path::new(path)), command);
         }

@@ -60,9 +60,7 @@ pub(super) fn parse_pax(mut text: &[u8]) -> Result<Pax, &'static str> {
     let mut seen = [false; 3];
     while !text.is_empty() {
         let space = text.iter().take(8).position(|b| *b == b' ').ok_or(MALFORMED)?;
-        let length = decimal(&text[..space])
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or(MALFORMED)?;
+        let length = decimal(&text[..space]).and_then(|n| usize::try_from(n).ok()).ok_or(MALFORMED)?;
         // At least the space, one character of key, `=` and the line end.
         if length > text.len() || length < space + 4 || text[length - 1] != b'\n' {
             return Err(MALFORMED);

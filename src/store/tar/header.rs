@@ -38,11 +38,7 @@ pub fn parse_header_block(block: &[u8; BLOCK as usize]) -> Result<Option<Header>
     // The field itself counts as spaces. Old writers summed signed bytes, and Go and GNU tar accept both.
     let (mut unsigned, mut signed) = (0_u64, 0_i64);
     for (position, byte) in block.iter().enumerate() {
-        let byte = if (148..156).contains(&position) {
-            b' '
-        } else {
-            *byte
-        };
+        let byte = if (148..156).contains(&position) { b' ' } else { *byte };
         unsigned += u64::from(byte);
         signed += i64::from(byte.cast_signed());
     }
@@ -75,19 +71,13 @@ fn number(field: &[u8]) -> Option<u64> {
         if field[0] & 0x40 != 0 {
             return None;
         }
-        return field
-            .iter()
-            .enumerate()
-            .try_fold(0_u64, |value, (position, byte)| {
-                let byte = if position == 0 { byte & 0x3f } else { *byte };
-                value.checked_mul(256)?.checked_add(u64::from(byte))
-            });
+        return field.iter().enumerate().try_fold(0_u64, |value, (position, byte)| {
+            let byte = if position == 0 { byte & 0x3f } else { *byte };
+            value.checked_mul(256)?.checked_add(u64::from(byte))
+        });
     }
     let padding = |byte: &u8| *byte == b' ' || *byte == 0;
-    let start = field
-        .iter()
-        .position(|byte| !padding(byte))
-        .unwrap_or(field.len());
+    let start = field.iter().position(|byte| !padding(byte)).unwrap_or(field.len());
     let digits = &field[start..];
     let end = digits.iter().position(padding).unwrap_or(digits.len());
     if !digits[end..].iter().all(padding) {

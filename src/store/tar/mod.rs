@@ -179,17 +179,13 @@ impl TarFault {
     /// Returns whether nothing can follow this fault: the place of the next entry is unknown, or there is none.
     #[must_use]
     pub fn ends_scan(&self) -> bool {
-        !matches!(
-            self,
-            Self::HostilePath { .. } | Self::LinkOutside { .. } | Self::Sparse { .. }
-        )
+        !matches!(self, Self::HostilePath { .. } | Self::LinkOutside { .. } | Self::Sparse { .. })
     }
 }
 
 /// ` (`name`)`, or nothing.
 fn named(path: Option<&String>) -> String {
-    path.as_ref()
-        .map_or_else(String::new, |path| format!(" (`{path}`)"))
+    path.as_ref().map_or_else(String::new, |path| format!(" (`{path}`)"))
 }
 
 #[cfg(test)]

@@ -91,11 +91,7 @@ mod tests {
             ("a", "/etc/passwd", None),
             ("a", "b\0c", None),
         ] {
-            assert_eq!(
-                symbolic_target(link, target.as_bytes()).as_deref(),
-                name,
-                "{link} -> {target}"
-            );
+            assert_eq!(symbolic_target(link, target.as_bytes()).as_deref(), name, "{link} -> {target}");
         }
     }
 }

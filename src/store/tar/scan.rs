@@ -72,12 +72,7 @@ impl<'f> Scan<'f> {
     /// Reads the block at `offset`. The borrow is of the window, so it is copied.
     fn block(&mut self, offset: u64) -> Result<[u8; BLOCK as usize], TarFault> {
         let available = self.length.saturating_sub(offset);
-        let truncated = |available| TarFault::Truncated {
-            offset,
-            path: None,
-            needed: BLOCK,
-            available,
-        };
+        let truncated = |available| TarFault::Truncated { offset, path: None, needed: BLOCK, available };
         if available < BLOCK {
             return Err(truncated(available));
         }
@@ -99,16 +94,12 @@ impl<'f> Scan<'f> {
             }
         }
         // The file may have shrunk since its length was taken.
-        self.windowed(offset)
-            .ok_or_else(|| truncated(self.window.len() as u64))
+        self.windowed(offset).ok_or_else(|| truncated(self.window.len() as u64))
     }
 
     fn windowed(&self, offset: u64) -> Option<[u8; BLOCK as usize]> {
         let start = usize::try_from(offset.checked_sub(self.window_start)?).ok()?;
-        self.window
-            .get(start..start.checked_add(BLOCK as usize)?)?
-            .try_into()
-            .ok()
+        self.window.get(start..start.checked_add(BLOCK as usize)?)?.try_into().ok()
     }
 
     /// Checks that `size` bytes lie at `start` and returns the offset after them and their padding, at most the file's
@@ -124,10 +115,7 @@ impl<'f> Scan<'f> {
             });
         }
         // No overflow: the sum is at most the length, and a length near `u64::MAX` is no file's.
-        Ok((start + size)
-            .checked_next_multiple_of(BLOCK)
-            .unwrap_or(u64::MAX)
-            .min(self.length))
+        Ok((start + size).checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX).min(self.length))
     }
 
     /// Reads the content of an extension header.
@@ -175,10 +163,7 @@ impl<'f> Scan<'f> {
                 Ok(Some(header)) => header,
                 Ok(None) if extensions.is_empty() => return self.end(offset),
                 Ok(None) => {
-                    return Err(TarFault::BadExtension {
-                        offset: start,
-                        why: "no entry follows it",
-                    });
+                    return Err(TarFault::BadExtension { offset: start, why: "no entry follows it" });
                 }
                 Err(HeaderFault::Checksum) => return Err(TarFault::BadChecksum { offset }),
                 Err(HeaderFault::Size) => return Err(TarFault::BadSize { offset }),
@@ -202,11 +187,8 @@ impl<'f> Scan<'f> {
                 }
                 b'L' | b'K' => {
                     let data = long_name(self.extension(offset, header.size)?);
-                    let place = if header.type_flag == b'L' {
-                        &mut extensions.name
-                    } else {
-                        &mut extensions.link
-                    };
+                    let place =
+                        if header.type_flag == b'L' { &mut extensions.name } else { &mut extensions.link };
                     if place.replace(data).is_some() {
                         return Err(bad("it is repeated"));
                     }
@@ -253,10 +235,7 @@ impl<'f> Scan<'f> {
             why,
         })?;
         if old_sparse || pax.sparse {
-            return Err(TarFault::Sparse {
-                offset: start,
-                path: printable(&raw),
-            });
+            return Err(TarFault::Sparse { offset: start, path: printable(&raw) });
         }
         let kind = match header.type_flag {
             // Before POSIX a directory was a file whose name ends with a slash.
@@ -265,11 +244,8 @@ impl<'f> Scan<'f> {
             b'5' => EntryKind::Directory,
             flag @ (b'1' | b'2') => {
                 // A hard link names from the root, a symbolic one from its own folder.
-                let target = if flag == b'1' {
-                    normalise(&raw_link).ok()
-                } else {
-                    symbolic_target(&path, &raw_link)
-                };
+                let target =
+                    if flag == b'1' { normalise(&raw_link).ok() } else { symbolic_target(&path, &raw_link) };
                 let target = target.ok_or_else(|| TarFault::LinkOutside {
                     offset: start,
                     path: path.clone(),
@@ -279,14 +255,7 @@ impl<'f> Scan<'f> {
             }
             other => EntryKind::Other(other),
         };
-        Ok(Entry {
-            path,
-            kind,
-            start,
-            header_offset,
-            data_offset,
-            size,
-        })
+        Ok(Entry { path, kind, start, header_offset, data_offset, size })
     }
 
     /// Handles the zero block at `offset`: the end mark is two of them.
@@ -315,9 +284,7 @@ impl<'f> Scan<'f> {
                 Ok(read) => {
                     if let Some(found) = piece[..read].iter().position(|byte| *byte != 0) {
                         let offset = offset + found as u64;
-                        return Some(TarFault::TrailingData {
-                            offset: offset - offset % BLOCK,
-                        });
+                        return Some(TarFault::TrailingData { offset: offset - offset % BLOCK });
                     }
                     self.position += read as u64;
                 }

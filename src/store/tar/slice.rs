@@ -19,11 +19,7 @@ impl<F: Borrow<File>> FileSlice<F> {
     #[must_use]
     pub fn new(file: F, start: u64, length: u64, skip: u64) -> Self {
         let end = start.saturating_add(length);
-        Self {
-            file,
-            position: start.saturating_add(skip).min(end),
-            end,
-        }
+        Self { file, position: start.saturating_add(skip).min(end), end }
     }
 
     /// Returns how many bytes are left, if the file is as long as it was said to be.

@@ -77,10 +77,7 @@ fn offsets_point_at_headers_and_data() {
     let (entries, faults) = scan(&bytes);
     assert!(faults.is_empty(), "{faults:?}");
     assert_eq!(paths(&entries), ["a", &long, "dir/c"]);
-    assert_eq!(
-        (entries[0].start, entries[0].header_offset, entries[0].data_offset),
-        (0, 0, 512)
-    );
+    assert_eq!((entries[0].start, entries[0].header_offset, entries[0].data_offset), (0, 0, 512));
     // A GNU long name takes a header and one block of data before the entry's own header.
     assert_eq!((entries[1].start, entries[1].header_offset), (1024, 2048));
     for (entry, data) in entries.iter().zip([&b"first"[..], b"second", b""]) {
@@ -117,14 +114,8 @@ fn gnu_tar_archives_of_every_format_are_read() {
         assert!(output.status.success());
         let (entries, faults) = scan(&output.stdout);
         assert!(faults.is_empty(), "{format}: {faults:?}");
-        assert_eq!(
-            paths(&entries),
-            ["", &deep, &long, "short", "z-hard", "z-soft"],
-            "{format}"
-        );
-        let link = EntryKind::Link {
-            target: "short".to_owned(),
-        };
+        assert_eq!(paths(&entries), ["", &deep, &long, "short", "z-hard", "z-soft"], "{format}");
+        let link = EntryKind::Link { target: "short".to_owned() };
         assert_eq!((&entries[4].kind, &entries[5].kind), (&link, &link));
         for entry in entries.iter().filter(|entry| entry.kind == EntryKind::File) {
             let data = &output.stdout[entry.data_offset as usize..][..entry.size as usize];
@@ -158,10 +149,7 @@ fn sparse_files_of_every_form_are_refused_and_the_scan_goes_on() {
             .unwrap();
         assert!(output.status.success());
         let (entries, faults) = scan(&output.stdout);
-        assert!(
-            matches!(&faults[..], [TarFault::Sparse { offset: 0, .. }]),
-            "{arguments:?}: {faults:?}"
-        );
+        assert!(matches!(&faults[..], [TarFault::Sparse { offset: 0, .. }]), "{arguments:?}: {faults:?}");
         assert_eq!(paths(&entries), ["b-plain"]);
     }
 }
@@ -189,10 +177,7 @@ fn pax_records_override_the_header() {
     let (entries, faults) = scan(&bytes);
     assert!(faults.is_empty(), "{faults:?}");
     assert_eq!(paths(&entries), ["real/name", "next"]);
-    assert_eq!(
-        (entries[0].size, entries[0].start, entries[0].data_offset),
-        (3, 0, 1536)
-    );
+    assert_eq!((entries[0].size, entries[0].start, entries[0].data_offset), (3, 0, 1536));
 }
 
 #[test]
@@ -223,29 +208,15 @@ fn what_readers_would_understand_differently_is_refused() {
 fn hostile_names_and_links_are_faults_and_the_scan_goes_on() {
     let names: [&[u8]; 5] = [b"../a", b"a/../../b", b"/etc/passwd", b"\xff", b"a/.."];
     for name in names {
-        let bytes = ended(&[
-            [raw(name, b'0', 1, b""), padded(b"x")].concat(),
-            file_entry("after", b"y"),
-        ]);
+        let bytes = ended(&[[raw(name, b'0', 1, b""), padded(b"x")].concat(), file_entry("after", b"y")]);
         let (entries, faults) = scan(&bytes);
-        assert!(
-            matches!(&faults[..], [TarFault::HostilePath { offset: 0, .. }]),
-            "{name:?}: {faults:?}"
-        );
+        assert!(matches!(&faults[..], [TarFault::HostilePath { offset: 0, .. }]), "{name:?}: {faults:?}");
         assert_eq!(paths(&entries), ["after"]);
     }
-    for (flag, target) in [
-        (b'2', &b"../../x"[..]),
-        (b'2', b"/x"),
-        (b'1', b"../x"),
-        (b'1', b"/x"),
-    ] {
+    for (flag, target) in [(b'2', &b"../../x"[..]), (b'2', b"/x"), (b'1', b"../x"), (b'1', b"/x")] {
         let bytes = ended(&[raw(b"d/l", flag, 0, target), file_entry("after", b"y")]);
         let (entries, faults) = scan(&bytes);
-        assert!(
-            matches!(&faults[..], [TarFault::LinkOutside { path, .. }] if path == "d/l"),
-            "{faults:?}"
-        );
+        assert!(matches!(&faults[..], [TarFault::LinkOutside { path, .. }] if path == "d/l"), "{faults:?}");
         assert_eq!(paths(&entries), ["after"]);
     }
     let zero = ended(&[pax(b"12 path=b\0c\n"), file_entry("a", b"x")]);
@@ -269,26 +240,13 @@ fn links_and_folders_have_no_data_whatever_their_size_says() {
     assert_eq!(paths(&entries), ["d", "h", "d/s", "v7dir", "f"]);
     assert_eq!(entries[3].kind, EntryKind::Directory);
     let target = "d/f".to_owned();
-    assert_eq!(
-        entries[1].kind,
-        EntryKind::Link {
-            target: target.clone()
-        }
-    );
+    assert_eq!(entries[1].kind, EntryKind::Link { target: target.clone() });
     assert_eq!(entries[2].kind, EntryKind::Link { target });
 }
 
 #[test]
 fn sizes_beyond_the_file_never_overflow() {
-    for size in [
-        2_000,
-        1 << 33,
-        1 << 62,
-        (1 << 63) - 1,
-        1 << 63,
-        u64::MAX - 511,
-        u64::MAX,
-    ] {
+    for size in [2_000, 1 << 33, 1 << 62, (1 << 63) - 1, 1 << 63, u64::MAX - 511, u64::MAX] {
         let (entries, faults) = scan(&ended(&[raw(b"a", b'0', size, b"")]));
         assert!(
             matches!(&faults[..], [TarFault::Truncated { offset: 0, path: Some(path), needed, .. }]
@@ -297,14 +255,8 @@ fn sizes_beyond_the_file_never_overflow() {
         );
         let record = format!("size={size}\n");
         let length = record.len() + 3;
-        let in_pax = ended(&[
-            pax(format!("{length} {record}").as_bytes()),
-            raw(b"a", b'0', 0, b""),
-        ]);
-        assert!(
-            matches!(&scan(&in_pax).1[..], [TarFault::Truncated { .. }]),
-            "{size}"
-        );
+        let in_pax = ended(&[pax(format!("{length} {record}").as_bytes()), raw(b"a", b'0', 0, b"")]);
+        assert!(matches!(&scan(&in_pax).1[..], [TarFault::Truncated { .. }]), "{size}");
         let extension = ended(&[raw(b"a", b'x', size, b"")]);
         assert!(!scan(&extension).1.is_empty());
     }
@@ -341,10 +293,7 @@ fn truncation_anywhere_is_a_fault_and_keeps_what_was_whole() {
         assert_eq!(faults.len(), 1, "cut at {cut}: {faults:?}");
         let ends_between = matches!(faults[0], TarFault::MissingEnd { .. });
         assert!(ends_between || matches!(faults[0], TarFault::Truncated { .. }));
-        let kept: Vec<_> = all
-            .iter()
-            .filter(|e| e.data_offset + e.size <= cut as u64)
-            .collect();
+        let kept: Vec<_> = all.iter().filter(|e| e.data_offset + e.size <= cut as u64).collect();
         assert_eq!(entries.iter().collect::<Vec<_>>(), kept, "cut at {cut}");
     }
 }
@@ -354,10 +303,7 @@ fn a_file_that_shrank_is_cut_off_not_a_crash() {
     let whole = varied();
     let file = stored(&whole[..1000]);
     let items: Vec<_> = Scan::new(&file, whole.len() as u64).collect();
-    assert!(
-        matches!(items.last(), Some(Err(TarFault::Truncated { .. }))),
-        "{items:?}"
-    );
+    assert!(matches!(items.last(), Some(Err(TarFault::Truncated { .. }))), "{items:?}");
 }
 
 #[test]
@@ -374,10 +320,7 @@ fn the_end_is_two_blocks_of_zeros_and_nothing_after() {
         "{faults:?}"
     );
     let lone = [file_entry("a", b"x"), vec![0; 512], file_entry("b", b"x")].concat();
-    assert!(matches!(
-        scan(&lone).1[..],
-        [TarFault::BadChecksum { offset: 1024 }]
-    ));
+    assert!(matches!(scan(&lone).1[..], [TarFault::BadChecksum { offset: 1024 }]));
     assert!(matches!(scan(b"").1[..], [TarFault::MissingEnd { offset: 0 }]));
 }
 
