@@ -499,3 +499,75 @@ fn overlapping_requests_are_counted() {
     assert_eq!(client.request("GET", &path, &[], None).status, 503);
     assert_eq!(hostile.max_parallel_on(&Matcher::on("PUT", "")), 0);
 }
+
+#[test]
+fn lists_are_paged() {
+    let hostile = Hostile::start(Config {
+        page_size: 2,
+        ..Config::default()
+    });
+    let mut content = Content::new();
+    let image = content.image("linux/amd64", &[]);
+    for tag in ["a", "b", "c", "d", "e"] {
+        hostile.seed(&format!("demo/{tag}"), &content, &image, None);
+        hostile.seed("demo/a", &content, &image, Some(tag));
+    }
+    let client = Client::plain(hostile.host());
+    for (start, field) in [
+        ("/v2/demo/a/tags/list?n=1000", "tags"),
+        ("/v2/_catalog", "repositories"),
+    ] {
+        let (mut next, mut pages) = (Some(start.to_owned()), Vec::new());
+        while let Some(path) = next {
+            let reply = client.request("GET", &path, &[], None);
+            pages.push(reply.json()[field].as_array().unwrap().len());
+            let link = reply.header("link");
+            next = link.map(|link| link[1..].split('>').next().unwrap().to_owned());
+        }
+        assert_eq!(pages, [2, 2, 1], "{field}");
+    }
+}
+
+#[test]
+fn passwords_and_refresh_tokens_are_checked() {
+    let (hostile, stranger, blob, path) = with_blob(Config {
+        auth: Auth::Basic,
+        ..Config::default()
+    });
+    let named = Client::new(hostile.host(), None, Some((USER, PASSWORD)));
+    let refused = stranger.request("GET", &path, &[], None);
+    assert_eq!(
+        (refused.status, refused.header("www-authenticate")),
+        (401, Some("Basic realm=\"test\""))
+    );
+    assert_eq!(named.request("GET", &path, &[], None).body, blob.bytes);
+    hostile.configure(|config| {
+        config.auth = Auth::Token(TokenAuth {
+            refresh_tokens: true,
+            uses: Some(1),
+            ..TokenAuth::default()
+        });
+    });
+    let first = named.request("GET", "/token?scope=repository:a:pull", &[], None);
+    let refresh = first.json()["refresh_token"].as_str().unwrap().to_owned();
+    let form = format!("grant_type=refresh_token&refresh_token={refresh}&scope=repository%3Aa%3Apull");
+    let again = stranger.request("POST", "/token", &[], Some(form.as_bytes()));
+    let token = format!("Bearer {}", again.json()["access_token"].as_str().unwrap());
+    let statuses = [(); 2].map(|()| {
+        let headers = [("authorization", token.as_str())];
+        stranger.request("GET", &path, &headers, None).status
+    });
+    assert_eq!(statuses, [200, 401]);
+    hostile.configure(|config| {
+        config.auth = Auth::Token(TokenAuth {
+            anonymous_pull: true,
+            ..TokenAuth::default()
+        });
+    });
+    let anyone = stranger.request("GET", "/token?scope=repository:a:pull,push", &[], None);
+    let token = format!("Bearer {}", anyone.json()["token"].as_str().unwrap());
+    let headers = [("authorization", token.as_str())];
+    assert_eq!(stranger.request("GET", &path, &headers, None).status, 200);
+    let push = stranger.request("POST", "/v2/a/blobs/uploads/", &headers, Some(b""));
+    assert_eq!(push.status, 401);
+}
