@@ -139,6 +139,8 @@ pub struct Logged {
     pub received: u64,
     /// Bytes of body sent (as announced by the answer; a cut one sent fewer).
     pub sent: u64,
+    /// Number of the request, by the order in which heads were read.
+    pub sequence: usize,
     /// Number of the connection it came by.
     pub connection: usize,
     /// When its head was read.

@@ -26,6 +26,7 @@ pub(super) struct Server {
     store: Mutex<Store>,
     stopped: AtomicBool,
     opened: AtomicUsize,
+    asked: AtomicUsize,
     open: Mutex<BTreeMap<usize, TcpStream>>,
 }
 
@@ -50,6 +51,7 @@ impl Server {
             store: Mutex::default(),
             stopped: AtomicBool::new(false),
             opened: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
             open: Mutex::default(),
         });
         let shared = Arc::clone(&server);
@@ -115,6 +117,7 @@ impl Server {
                 status: None,
                 received: 0,
                 sent: 0,
+                sequence: self.asked.fetch_add(1, Ordering::SeqCst),
                 connection: number,
                 started: Instant::now(),
                 ended: Instant::now(),
@@ -165,18 +168,17 @@ impl Server {
             .map_or(0, |r| r.body.len() as u64);
         logged.ended = Instant::now();
         // Logged before the last byte is out: a client that has its answer finds its request in the log.
-        let place = {
-            let mut log = self.log.lock().unwrap();
-            log.push(logged.clone());
-            log.len() - 1
-        };
+        self.log.lock().unwrap().push(logged.clone());
         let Some(response) = response else {
             return Ok(next);
         };
         let again = response.send(&head, writer, &sleep);
-        if let Some(entry) = self.log.lock().unwrap().get_mut(place) {
+        let mut log = self.log.lock().unwrap();
+        // Forgotten in between, perhaps.
+        if let Some(entry) = log.iter_mut().rfind(|entry| entry.sequence == logged.sequence) {
             entry.ended = Instant::now();
         }
+        drop(log);
         match next {
             Next::Again if !again? => Ok(Next::Close),
             next => Ok(next),
