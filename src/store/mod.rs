@@ -3,6 +3,7 @@
 //! A [`Source`] hands out bytes as it has them: whoever asks checks them against the digest they were asked by
 //! ([`read_manifest`] for manifests, the transfer for blobs). Stores know nothing of verbs or terminals.
 
+pub mod docker_archive;
 mod error;
 pub mod layout;
 pub mod tar;
