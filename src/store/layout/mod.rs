@@ -14,10 +14,11 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::OnceLock;
 
+pub(in crate::store) use archive::refusal;
 pub use archive::{ArchiveFiles, LayoutArchive, open_archive};
 pub use directory::{DirectoryFiles, LayoutDirectory};
 pub use names::Named;
-pub(in crate::store) use names::{Found, Listed, find};
+pub(in crate::store) use names::{Found, Listed, ambiguous, digest_in, find, quoted};
 
 use self::attached::Attachments;
 use super::{Attached, Result, Source, StoreError};
@@ -177,13 +178,13 @@ impl<F: LayoutFiles> Source for Layout<F> {
     /// A selector is a digest, a name as `index.json` has it, a reference that means the same as such a name, or the
     /// tag of such a name. An empty one means the only image there is.
     fn resolve(&self, selector: &str) -> Result<Descriptor> {
-        if let Some(digest) = names::digest_in(selector) {
+        if let Some(digest) = digest_in(selector) {
             return self.resolve_digest(&digest);
         }
         match find(&self.listed, selector) {
             Found::One(descriptor) => Ok(descriptor.clone()),
-            Found::None => Err(self.not_found(&names::quoted(selector))),
-            Found::Many(digests) => Err(names::ambiguous(self.files.place(), selector, &digests)),
+            Found::None => Err(self.not_found(&quoted(selector))),
+            Found::Many(digests) => Err(ambiguous(self.files.place(), selector, &digests)),
         }
     }
 

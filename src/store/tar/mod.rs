@@ -21,6 +21,7 @@ use std::io;
 
 pub use compressed::Compression;
 pub use header::{Header, HeaderFault, parse_header_block};
+pub(in crate::store) use name::normalise;
 pub use scan::Scan;
 pub(in crate::store) use scan::read_full;
 pub use slice::FileSlice;

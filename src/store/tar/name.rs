@@ -7,7 +7,7 @@ const MAX_NAME: usize = 4096;
 ///
 /// # Errors
 /// Why the name is refused.
-pub(super) fn normalise(raw: &[u8]) -> Result<String, &'static str> {
+pub(in crate::store) fn normalise(raw: &[u8]) -> Result<String, &'static str> {
     let text = checked(raw)?;
     if text.starts_with('/') {
         return Err("it is absolute");
