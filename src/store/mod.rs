@@ -4,6 +4,7 @@
 //! ([`read_manifest`] for manifests, the transfer for blobs). Stores know nothing of verbs or terminals.
 
 mod error;
+pub mod registry;
 
 use std::io::Read;
 
