@@ -8,6 +8,7 @@ pub mod docker_archive;
 mod error;
 pub mod layout;
 pub mod tar;
+pub mod registry;
 
 use std::io::Read;
 
