@@ -7,8 +7,8 @@ pub mod archive;
 pub mod docker_archive;
 mod error;
 pub mod layout;
-pub mod tar;
 pub mod registry;
+pub mod tar;
 
 use std::io::Read;
 

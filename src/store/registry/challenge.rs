@@ -41,10 +41,7 @@ pub(super) fn parse(value: &str) -> Vec<Challenge> {
             let value = scan.value();
             challenge.parameters.push((word.to_ascii_lowercase(), value));
         } else {
-            challenges.push(Challenge {
-                scheme: word.to_ascii_lowercase(),
-                parameters: Vec::new(),
-            });
+            challenges.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
         }
     }
 }
@@ -79,10 +76,8 @@ impl<'a> Scan<'a> {
     /// A quoted string, or everything up to the next comma or space: some registries leave the quotes out.
     fn value(&mut self) -> String {
         let Some(quoted) = self.rest.strip_prefix('"') else {
-            let end = self
-                .rest
-                .find(|c: char| c == ',' || c.is_ascii_whitespace())
-                .unwrap_or(self.rest.len());
+            let end =
+                self.rest.find(|c: char| c == ',' || c.is_ascii_whitespace()).unwrap_or(self.rest.len());
             let (value, rest) = self.rest.split_at(end);
             self.rest = rest;
             return value.to_owned();
@@ -128,15 +123,7 @@ mod tests {
 
     #[test]
     fn nonsense_ends() {
-        for text in [
-            "",
-            ",,,",
-            "=",
-            "\"",
-            "Bearer realm=\"open",
-            "Bearer \u{1f600} realm=x",
-            "= , = \"",
-        ] {
+        for text in ["", ",,,", "=", "\"", "Bearer realm=\"open", "Bearer \u{1f600} realm=x", "= , = \""] {
             let _ = parse(text);
         }
         assert_eq!(parse("Bearer realm=\"open")[0].get("realm"), Some("open"));

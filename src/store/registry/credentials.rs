@@ -36,10 +36,7 @@ impl Credential {
         if user == TOKEN_USER {
             Self::Identity(password.to_owned())
         } else {
-            Self::Basic {
-                user: user.to_owned(),
-                password: password.to_owned(),
-            }
+            Self::Basic { user: user.to_owned(), password: password.to_owned() }
         }
     }
 
@@ -90,11 +87,7 @@ impl Credentials {
             .iter()
             .map(|(host, user, password)| (host.clone(), Credential::new(user, password)))
             .collect();
-        Ok(Self {
-            given,
-            files,
-            found: Mutex::default(),
-        })
+        Ok(Self { given, files, found: Mutex::default() })
     }
 
     /// Finds the credential for a repository: given ones first, then the files' entries, the longest matching
@@ -127,14 +120,11 @@ impl Credentials {
         let names: Vec<String> = match namespace {
             Some(path) => vec![path],
             // Docker Hub's entry has a name of its own (Docker's `IndexServer`).
-            None if registry == DEFAULT_REGISTRY => [
-                "https://index.docker.io/v1/",
-                "index.docker.io",
-                DEFAULT_REGISTRY,
-                "registry-1.docker.io",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            None if registry == DEFAULT_REGISTRY => {
+                ["https://index.docker.io/v1/", "index.docker.io", DEFAULT_REGISTRY, "registry-1.docker.io"]
+                    .map(str::to_owned)
+                    .to_vec()
+            }
             None => vec![registry.to_owned(), format!("https://{registry}")],
         };
         let credential = self.ask(&names, registry, warn);
@@ -215,11 +205,7 @@ mod tests {
             credentials: given
                 .iter()
                 .map(|(host, user, password)| {
-                    (
-                        host.map(str::to_owned),
-                        (*user).to_owned(),
-                        (*password).to_owned(),
-                    )
+                    (host.map(str::to_owned), (*user).to_owned(), (*password).to_owned())
                 })
                 .collect(),
             ..Options::default()
@@ -259,19 +245,10 @@ mod tests {
     fn given_credentials_win_and_those_for_a_host_before_those_for_all() {
         let file = format!(r#"{{"auths":{{"r.example":{}}}}}"#, entry("file:f"));
         let given = [(None, "all", "a"), (Some("r.example"), "<token>", "tok")];
-        assert_eq!(
-            find(&file, &given, "r.example", "x").as_deref(),
-            Some("token tok")
-        );
+        assert_eq!(find(&file, &given, "r.example", "x").as_deref(), Some("token tok"));
         assert_eq!(find(&file, &given, "s.example", "x").as_deref(), Some("all:a"));
         assert_eq!(
-            find(
-                "{}",
-                &[(Some("index.docker.io"), "h", "p")],
-                "docker.io",
-                "library/x"
-            )
-            .as_deref(),
+            find("{}", &[(Some("index.docker.io"), "h", "p")], "docker.io", "library/x").as_deref(),
             Some("h:p")
         );
     }
@@ -280,10 +257,7 @@ mod tests {
     fn a_named_file_must_be_there_and_valid() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("auth.json");
-        let mut options = Options {
-            auth_file: Some(path.clone()),
-            ..Options::default()
-        };
+        let mut options = Options { auth_file: Some(path.clone()), ..Options::default() };
         assert!(Credentials::new(&options, &mut Vec::new()).is_err());
         std::fs::write(&path, "secret!").unwrap();
         let error = Credentials::new(&options, &mut Vec::new()).err().unwrap();

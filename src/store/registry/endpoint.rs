@@ -115,16 +115,9 @@ impl Endpoint {
     }
 
     fn candidates(&self) -> Vec<Base> {
-        let host = if self.name == DEFAULT_REGISTRY {
-            HUB_API
-        } else {
-            &self.name
-        };
+        let host = if self.name == DEFAULT_REGISTRY { HUB_API } else { &self.name };
         let insecure = self.http.options.is_insecure(&self.name);
-        let base = |tls, insecure| Base {
-            origin: Origin::new(tls, host),
-            insecure,
-        };
+        let base = |tls, insecure| Base { origin: Origin::new(tls, host), insecure };
         if super::is_loopback(host) {
             vec![base(false, true), base(true, insecure)]
         } else if insecure {
@@ -215,8 +208,7 @@ impl Endpoint {
     }
 
     fn credential(&self, repository: &str) -> Option<Credential> {
-        self.credentials
-            .find(&self.name, repository, &|text| self.http.warn(text))
+        self.credentials.find(&self.name, repository, &|text| self.http.warn(text))
     }
 
     /// Fetches, or takes from the cache, the token for a purpose; `None` where the registry wants no token.
@@ -227,14 +219,7 @@ impl Endpoint {
         };
         let fetch = || {
             let credential = self.credential(purpose.repository);
-            token::fetch(
-                &self.http,
-                &base.origin,
-                base.insecure,
-                &realm,
-                purpose.scope,
-                credential.as_ref(),
-            )
+            token::fetch(&self.http, &base.origin, base.insecure, &realm, purpose.scope, credential.as_ref())
         };
         self.tokens.get(purpose.scope, fetch).map(Some)
     }
@@ -369,18 +354,11 @@ impl Endpoint {
     // Errors. `what` names the request and never holds a query or a credential.
 
     pub fn unreachable(&self, what: &str, why: String) -> StoreError {
-        StoreError::Unreachable {
-            place: self.name.clone(),
-            what: what.to_owned(),
-            source: why.into(),
-        }
+        StoreError::Unreachable { place: self.name.clone(), what: what.to_owned(), source: why.into() }
     }
 
     pub fn invalid(&self, what: &str, why: &str) -> StoreError {
-        StoreError::Invalid {
-            place: self.name.clone(),
-            why: format!("{what}: {why}"),
-        }
+        StoreError::Invalid { place: self.name.clone(), why: format!("{what}: {why}") }
     }
 
     pub fn failed(&self, what: &str, failure: Failure) -> StoreError {
@@ -396,12 +374,9 @@ impl Endpoint {
 
     pub fn no_token(&self, what: &str, failure: NoToken) -> StoreError {
         match failure {
-            NoToken::Denied(status @ (400 | 401 | 403), messages) => StoreError::Denied {
-                place: self.name.clone(),
-                what: what.to_owned(),
-                status,
-                messages,
-            },
+            NoToken::Denied(status @ (400 | 401 | 403), messages) => {
+                StoreError::Denied { place: self.name.clone(), what: what.to_owned(), status, messages }
+            }
             NoToken::Denied(status, messages) => StoreError::Refused {
                 place: self.name.clone(),
                 what: format!("{what} (at its token server)"),
@@ -425,19 +400,9 @@ impl Endpoint {
         let place = self.name.clone();
         let what = what.to_owned();
         if matches!(status, 401 | 403) {
-            StoreError::Denied {
-                place,
-                what,
-                status,
-                messages,
-            }
+            StoreError::Denied { place, what, status, messages }
         } else {
-            StoreError::Refused {
-                place,
-                what,
-                status,
-                messages,
-            }
+            StoreError::Refused { place, what, status, messages }
         }
     }
 }
@@ -447,24 +412,13 @@ fn wanted(answer: &Answer, base: &Base) -> Option<Scheme> {
     if answer.status != 401 {
         return None;
     }
-    let challenges: Vec<Challenge> = answer
-        .headers("WWW-Authenticate")
-        .flat_map(challenge::parse)
-        .collect();
+    let challenges: Vec<Challenge> = answer.headers("WWW-Authenticate").flat_map(challenge::parse).collect();
     let here = Url::new(base.origin.clone(), "/v2/");
-    let bearer = challenges
-        .iter()
-        .filter(|challenge| challenge.scheme == "bearer")
-        .find_map(|challenge| {
-            Some(Scheme::Bearer(Realm {
-                url: here.join(challenge.get("realm")?).ok()?,
-                service: challenge.get("service").map(str::to_owned),
-            }))
-        });
-    bearer.or_else(|| {
-        challenges
-            .iter()
-            .any(|challenge| challenge.scheme == "basic")
-            .then_some(Scheme::Basic)
-    })
+    let bearer = challenges.iter().filter(|challenge| challenge.scheme == "bearer").find_map(|challenge| {
+        Some(Scheme::Bearer(Realm {
+            url: here.join(challenge.get("realm")?).ok()?,
+            service: challenge.get("service").map(str::to_owned),
+        }))
+    });
+    bearer.or_else(|| challenges.iter().any(|challenge| challenge.scheme == "basic").then_some(Scheme::Basic))
 }

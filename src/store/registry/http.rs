@@ -167,14 +167,7 @@ impl Http {
     /// Sends one request and reads the head of its answer; follows nothing and repeats nothing.
     pub fn exchange(&self, call: Call<'_, '_>) -> Result<Answer, Failure> {
         let host = self.host(&call.url.origin, call.insecure);
-        let Call {
-            method,
-            url,
-            headers,
-            authorization,
-            payload,
-            ..
-        } = call;
+        let Call { method, url, headers, authorization, payload, .. } = call;
         let sending = match payload {
             Payload::Stream(sending) => sending,
             Payload::Bytes(bytes) => {
@@ -191,15 +184,8 @@ impl Http {
             more = &more[..1];
         }
         let start = Instant::now();
-        let answer = self.send(
-            &host,
-            &method,
-            url,
-            headers,
-            authorization,
-            SendBody::from_reader(sending),
-            more,
-        );
+        let answer =
+            self.send(&host, &method, url, headers, authorization, SendBody::from_reader(sending), more);
         if let Some(error) = sending.failed.take() {
             return Err(Failure::Content(error));
         }
@@ -214,20 +200,14 @@ impl Http {
                     None => answer,
                 };
             }
-            if sending
-                .first_read
-                .is_some_and(|read| read.duration_since(start) >= EXPECT_TIMEOUT)
-            {
+            if sending.first_read.is_some_and(|read| read.duration_since(start) >= EXPECT_TIMEOUT) {
                 host.ignored_expect.fetch_add(1, Ordering::Relaxed);
             }
         }
         answer
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the parts of one request, for three kinds of body"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the parts of one request, for three kinds of body")]
     fn send(
         &self,
         host: &Host,
@@ -245,19 +225,14 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header("Authorization", value);
         }
-        let request = request
-            .body(body)
-            .map_err(|error| Failure::Network(error.into()))?;
+        let request = request.body(body).map_err(|error| Failure::Network(error.into()))?;
         let patience = if matches!(*method, Method::PUT | Method::PATCH) {
             self.options.idle_timeout.saturating_mul(UPLOAD_PATIENCE)
         } else {
             self.options.idle_timeout
         }
         .max(Duration::from_millis(1));
-        let mut request = host
-            .agent
-            .configure_request(request)
-            .timeout_recv_response(Some(patience));
+        let mut request = host.agent.configure_request(request).timeout_recv_response(Some(patience));
         if patience > self.options.idle_timeout {
             request = request.timeout_per_read(Some(patience));
         }
@@ -328,8 +303,7 @@ impl Http {
                 return Ok(answer);
             };
             let next = resolve(&url, location).map_err(Failure::Protocol)?;
-            self.may_leave(&url.origin, &next.origin)
-                .map_err(Failure::Protocol)?;
+            self.may_leave(&url.origin, &next.origin).map_err(Failure::Protocol)?;
             if !next.origin.is(&url.origin) {
                 // Once left, the origin stays left: a redirect back is not the registry asking.
                 authorization = None;
@@ -339,9 +313,7 @@ impl Http {
             answer.discard();
             url = next;
         }
-        Err(Failure::Protocol(format!(
-            "it redirects more than {MAX_REDIRECTS} times"
-        )))
+        Err(Failure::Protocol(format!("it redirects more than {MAX_REDIRECTS} times")))
     }
 
     /// Refuses to go from TLS to plain HTTP, except to hosts that the user called insecure.
@@ -387,8 +359,7 @@ impl Http {
 
 /// Resolves a `Location`, saying what is wrong without repeating it.
 pub(super) fn resolve(base: &Url, location: &str) -> Result<Url, String> {
-    base.join(location)
-        .map_err(|why| format!("it sends us to a place that can't be used: {why}"))
+    base.join(location).map_err(|why| format!("it sends us to a place that can't be used: {why}"))
 }
 
 impl Answer {
@@ -399,10 +370,7 @@ impl Answer {
 
     /// Returns all values of a header.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
+        self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
     /// Returns `Content-Length`.
@@ -436,20 +404,13 @@ impl Answer {
     /// Reads what the body of a refusal says; a body that breaks off says nothing.
     pub fn messages(self) -> Vec<RegistryMessage> {
         let mut bytes = Vec::new();
-        let _ = self
-            .body
-            .into_reader()
-            .take(messages::MAX_ERROR_BODY)
-            .read_to_end(&mut bytes);
+        let _ = self.body.into_reader().take(messages::MAX_ERROR_BODY).read_to_end(&mut bytes);
         messages::parse(&bytes)
     }
 
     /// Reads a short body to its end, so that the connection can be used again.
     pub fn discard(self) {
-        if self
-            .length()
-            .is_some_and(|length| length <= messages::MAX_ERROR_BODY)
-        {
+        if self.length().is_some_and(|length| length <= messages::MAX_ERROR_BODY) {
             let _ = io::copy(&mut self.body.into_reader(), &mut io::sink());
         }
     }
@@ -467,13 +428,7 @@ pub(super) struct Sending<'a> {
 
 impl<'a> Sending<'a> {
     pub fn new(content: &'a mut (dyn Read + Send + 'a), length: u64, rate: Option<Arc<Rate>>) -> Self {
-        Self {
-            content,
-            rate,
-            left: length,
-            failed: None,
-            first_read: None,
-        }
+        Self { content, rate, left: length, failed: None, first_read: None }
     }
 
     /// Returns how many bytes were not read.

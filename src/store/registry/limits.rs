@@ -36,12 +36,7 @@ impl Places {
         #[expect(clippy::cast_precision_loss, reason = "a number of threads")]
         let most = most.max(1) as f64;
         Self {
-            state: Mutex::new(State {
-                limit: most,
-                taken: 0,
-                not_before: None,
-                last_cut: None,
-            }),
+            state: Mutex::new(State { limit: most, taken: 0, not_before: None, last_cut: None }),
             freed: Condvar::new(),
             most,
         }
@@ -61,11 +56,8 @@ impl Places {
                         return Place(self);
                     }
                     Some(pause) => {
-                        state = self
-                            .freed
-                            .wait_timeout(state, pause)
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .0;
+                        state =
+                            self.freed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
                         continue;
                     }
                 }
@@ -88,10 +80,7 @@ impl Places {
         let now = Instant::now();
         let mut state = lock(&self.state);
         state.not_before = state.not_before.max(now.checked_add(wait));
-        if state
-            .last_cut
-            .is_none_or(|cut| now.duration_since(cut) >= CUT_PAUSE)
-        {
+        if state.last_cut.is_none_or(|cut| now.duration_since(cut) >= CUT_PAUSE) {
             state.limit = (state.limit / 2.0).max(1.0);
             state.last_cut = Some(now);
         }
@@ -119,10 +108,7 @@ impl Rate {
     pub fn new(bytes_per_second: u64) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact beyond 2^53")]
         let bytes_per_second = bytes_per_second.max(1) as f64;
-        Self {
-            bytes_per_second,
-            used_until: Mutex::new(Instant::now()),
-        }
+        Self { bytes_per_second, used_until: Mutex::new(Instant::now()) }
     }
 
     /// Returns the largest piece to move at once: a tenth of a second's worth, so that the flow is even.
@@ -191,11 +177,7 @@ mod tests {
         let limit = || lock(&places.state).limit;
         places.too_many(Duration::ZERO);
         places.too_many(Duration::ZERO);
-        assert!(
-            (limit() - 4.0).abs() < 0.01,
-            "one burst of 429s is one cut: {}",
-            limit()
-        );
+        assert!((limit() - 4.0).abs() < 0.01, "one burst of 429s is one cut: {}", limit());
         for _ in 0..20 {
             places.answered();
         }
@@ -241,19 +223,13 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
-                    let mut limited = Limited {
-                        inner: io::repeat(1).take(60_000),
-                        rate: Arc::clone(&rate),
-                    };
+                    let mut limited = Limited { inner: io::repeat(1).take(60_000), rate: Arc::clone(&rate) };
                     io::copy(&mut limited, &mut io::sink()).unwrap();
                 });
             }
         });
         // 120 kB at 400 kB/s are 300 ms, less what may burst.
         let took = start.elapsed();
-        assert!(
-            took >= Duration::from_millis(150) && took < Duration::from_secs(3),
-            "{took:?}"
-        );
+        assert!(took >= Duration::from_millis(150) && took < Duration::from_secs(3), "{took:?}");
     }
 }

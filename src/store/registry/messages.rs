@@ -46,11 +46,7 @@ pub(super) fn parse(body: &[u8]) -> Vec<RegistryMessage> {
                 code: clean(&text_of(&entry.code), MAX_MESSAGE),
                 message: clean(&entry.message.unwrap_or_default(), MAX_MESSAGE),
                 // Kept whole: callers look for digests in it. Compact JSON has its control characters escaped.
-                detail: if entry.detail.is_null() {
-                    String::new()
-                } else {
-                    entry.detail.to_string()
-                },
+                detail: if entry.detail.is_null() { String::new() } else { entry.detail.to_string() },
             })
             .collect();
         if !messages.is_empty() {
@@ -75,22 +71,14 @@ pub(super) fn parse(body: &[u8]) -> Vec<RegistryMessage> {
     line.lines()
         .map(|line| clean(line, MAX_LINE))
         .find(|line| !line.is_empty())
-        .map(|line| RegistryMessage {
-            code: String::new(),
-            message: line,
-            detail: String::new(),
-        })
+        .map(|line| RegistryMessage { code: String::new(), message: line, detail: String::new() })
         .into_iter()
         .collect()
 }
 
 /// Makes a message out of a text of ours or of a server's.
 pub(super) fn plain(text: &str) -> RegistryMessage {
-    RegistryMessage {
-        code: String::new(),
-        message: clean(text, MAX_LINE),
-        detail: String::new(),
-    }
+    RegistryMessage { code: String::new(), message: clean(text, MAX_LINE), detail: String::new() }
 }
 
 /// Makes a text from outside fit for a message: control characters become spaces, runs of space one, the end is cut.
@@ -178,14 +166,8 @@ mod tests {
                 "413 Request Entity Too Large",
             ),
             ("\r\n  too many requests\r\nmore", "too many requests"),
-            (
-                r#"{"details":"incorrect username or password"}"#,
-                "incorrect username or password",
-            ),
-            (
-                r#"{"error":"invalid_grant","error_description":"expired"}"#,
-                "expired",
-            ),
+            (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),
+            (r#"{"error":"invalid_grant","error_description":"expired"}"#, "expired"),
             ("\u{1b}]0;title\u{7}hi\u{202e}", "]0;title hi"),
         ] {
             assert_eq!(parse(body.as_bytes())[0].to_string(), line, "{body}");

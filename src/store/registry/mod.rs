@@ -105,36 +105,21 @@ impl Client {
     /// [`StoreError::NotFound`](super::StoreError::NotFound) if it has none, or whatever kept it from answering.
     pub fn catalog(&self, registry: &str) -> Result<Vec<String>> {
         let endpoint = self.endpoint(registry);
-        let purpose = Purpose {
-            repository: "",
-            scope: "registry:catalog:*",
-        };
-        pull::list(
-            &endpoint,
-            "/v2/_catalog",
-            "repositories",
-            purpose,
-            "the catalogue",
-        )
+        let purpose = Purpose { repository: "", scope: "registry:catalog:*" };
+        pull::list(&endpoint, "/v2/_catalog", "repositories", purpose, "the catalogue")
     }
 
     fn endpoint(&self, registry: &str) -> Arc<Endpoint> {
         let mut endpoints = lock(&self.0.endpoints);
         Arc::clone(endpoints.entry(registry.to_owned()).or_insert_with(|| {
-            Arc::new(Endpoint::new(
-                registry,
-                Arc::clone(&self.0.http),
-                Arc::clone(&self.0.credentials),
-            ))
+            Arc::new(Endpoint::new(registry, Arc::clone(&self.0.http), Arc::clone(&self.0.credentials)))
         }))
     }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("options", &self.0.http.options)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("options", &self.0.http.options).finish_non_exhaustive()
     }
 }
 
@@ -170,10 +155,7 @@ impl Repository {
     }
 
     fn purpose(&self) -> Purpose<'_> {
-        Purpose {
-            repository: &self.0.name.repository,
-            scope: &self.0.scope,
-        }
+        Purpose { repository: &self.0.name.repository, scope: &self.0.scope }
     }
 
     /// The path of something in the repository's API.
@@ -195,9 +177,7 @@ pub fn is_loopback(registry: &str) -> bool {
     let host = url::split_port(registry).0.to_ascii_lowercase();
     host == "localhost"
         || host.ends_with(".localhost")
-        || host
-            .parse::<Ipv4Addr>()
-            .is_ok_and(|address| address.is_loopback())
+        || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
         || host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))

@@ -73,11 +73,7 @@ impl Options {
     /// `~/.docker/config.json`) and proxies.
     #[must_use]
     pub fn from_environment() -> Self {
-        let folder = |name: &str| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
+        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let default_auth_files = match folder("REGISTRY_AUTH_FILE") {
             Some(file) => vec![file],
             None => [
@@ -90,11 +86,7 @@ impl Options {
             .flatten()
             .collect(),
         };
-        Self {
-            default_auth_files,
-            proxy_from_environment: true,
-            ..Self::default()
-        }
+        Self { default_auth_files, proxy_from_environment: true, ..Self::default() }
     }
 
     /// Returns whether plain HTTP and unverified TLS are allowed for a registry or host.

@@ -36,11 +36,7 @@ impl RawManifest {
     /// Makes the descriptor that names this manifest.
     #[must_use]
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(
-            self.media_type.clone(),
-            self.digest.clone(),
-            self.bytes.len() as u64,
-        )
+        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.bytes.len() as u64)
     }
 }
 
@@ -58,9 +54,8 @@ impl Repository {
         };
         let endpoint = self.endpoint();
         let base = endpoint.base()?;
-        let token = endpoint
-            .token(&base, self.purpose())
-            .map_err(|failure| endpoint.no_token(&what, failure))?;
+        let token =
+            endpoint.token(&base, self.purpose()).map_err(|failure| endpoint.no_token(&what, failure))?;
         let Some(token) = token else {
             // Without tokens the registry itself must take the password. (With tokens `/v2/` says nothing: some
             // registries refuse it to anonymous tokens that pull well.)
@@ -86,13 +81,7 @@ impl Repository {
     /// [`StoreError::NotFound`] if the repository is not known, or whatever kept the registry from answering.
     pub fn tags(&self) -> Result<Vec<String>> {
         let what = format!("the tags of {}", self.0.name.repository);
-        list(
-            self.endpoint(),
-            &self.target("tags/list"),
-            "tags",
-            self.purpose(),
-            &what,
-        )
+        list(self.endpoint(), &self.target("tags/list"), "tags", self.purpose(), &what)
     }
 
     /// Asks what a tag or digest means, without reading it where the registry says enough.
@@ -111,9 +100,7 @@ impl Repository {
             // No HEAD here; and what a HEAD refuses has no body that says why.
             _ => return Ok(self.get_manifest(selector)?.map(|manifest| manifest.descriptor())),
         }
-        let digest = answer
-            .header("Docker-Content-Digest")
-            .and_then(|digest| digest.parse::<Digest>().ok());
+        let digest = answer.header("Docker-Content-Digest").and_then(|digest| digest.parse::<Digest>().ok());
         let fits = |digest: &Digest| selector.parse::<Digest>().is_ok_and(|asked| asked == *digest);
         match (digest, answer.length()) {
             (Some(digest), Some(size))
@@ -148,9 +135,8 @@ impl Repository {
                 }
                 _ => return Err(endpoint.refused(&what, answer)),
             }
-            let digest = answer
-                .header("Docker-Content-Digest")
-                .and_then(|digest| digest.parse::<Digest>().ok());
+            let digest =
+                answer.header("Docker-Content-Digest").and_then(|digest| digest.parse::<Digest>().ok());
             let media_type = answer.media_type().to_owned();
             match answer.read(MAX_MANIFEST_SIZE) {
                 Ok(bytes) => break ((digest, media_type), bytes),
@@ -187,11 +173,7 @@ impl Repository {
                 why: format!("its bytes hash to {digest}"),
             });
         }
-        Ok(Some(RawManifest {
-            media_type: known_type(media_type, &bytes),
-            digest,
-            bytes,
-        }))
+        Ok(Some(RawManifest { media_type: known_type(media_type, &bytes), digest, bytes }))
     }
 
     /// Asks for the size of a blob. What a HEAD says is not proof: see [`Repository::proves_blob`].
@@ -220,8 +202,7 @@ impl Repository {
             416 => Some(0),
             _ => return Err(endpoint.refused(&what, answer)),
         };
-        size.map(Some)
-            .ok_or_else(|| endpoint.invalid(&what, "the registry does not say its size"))
+        size.map(Some).ok_or_else(|| endpoint.invalid(&what, "the registry does not say its size"))
     }
 
     /// Proves that a blob can be read, by reading its first byte; an empty blob can't be proved.
@@ -289,12 +270,10 @@ impl Source for Repository {
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let selector = descriptor.digest.to_string();
-        self.get_manifest(&selector)?
-            .map(|manifest| manifest.bytes)
-            .ok_or_else(|| StoreError::NotFound {
-                place: self.0.name.registry.clone(),
-                what: self.manifest_name(&selector),
-            })
+        self.get_manifest(&selector)?.map(|manifest| manifest.bytes).ok_or_else(|| StoreError::NotFound {
+            place: self.0.name.registry.clone(),
+            what: self.manifest_name(&selector),
+        })
     }
 
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
@@ -305,23 +284,14 @@ impl Source for Repository {
         };
         let mut all: Vec<Attached> = Vec::new();
         for descriptor in descriptors {
-            if all
-                .iter()
-                .all(|known| known.descriptor.digest != descriptor.digest)
-            {
-                all.push(Attached {
-                    descriptor,
-                    tag: None,
-                });
+            if all.iter().all(|known| known.descriptor.digest != descriptor.digest) {
+                all.push(Attached { descriptor, tag: None });
             }
         }
         for suffix in ATTACHED_TAG_SUFFIXES {
             let tag = attached_tag(subject, suffix);
             if let Some(descriptor) = self.head_manifest(&tag)? {
-                all.push(Attached {
-                    descriptor,
-                    tag: Some(tag),
-                });
+                all.push(Attached { descriptor, tag: Some(tag) });
             }
         }
         Ok(all)
@@ -345,24 +315,14 @@ impl Source for Repository {
             },
             200 => skip = offset,
             404 => {
-                return Err(StoreError::NotFound {
-                    place: self.0.name.registry.clone(),
-                    what,
-                });
+                return Err(StoreError::NotFound { place: self.0.name.registry.clone(), what });
             }
             _ => return Err(endpoint.refused(&what, answer)),
         }
-        let content = Content {
-            left: answer.length(),
-            inner: answer.into_reader(),
-            skip,
-        };
+        let content = Content { left: answer.length(), inner: answer.into_reader(), skip };
         Ok(match &endpoint.http.rate {
             None => Box::new(content),
-            Some(rate) => Box::new(Limited {
-                inner: content,
-                rate: rate.clone(),
-            }),
+            Some(rate) => Box::new(Limited { inner: content, rate: rate.clone() }),
         })
     }
 }
@@ -420,17 +380,11 @@ fn known_type(said: String, bytes: &[u8]) -> String {
     struct Typed {
         media_type: Option<String>,
     }
-    let vague = matches!(
-        said.as_str(),
-        "" | "application/json" | "application/octet-stream" | "text/plain"
-    );
+    let vague = matches!(said.as_str(), "" | "application/json" | "application/octet-stream" | "text/plain");
     if !vague {
         return said;
     }
-    serde_json::from_slice::<Typed>(bytes)
-        .ok()
-        .and_then(|typed| typed.media_type)
-        .unwrap_or(said)
+    serde_json::from_slice::<Typed>(bytes).ok().and_then(|typed| typed.media_type).unwrap_or(said)
 }
 
 /// Reads a paged list of names (distribution-spec, "Listing Tags").
@@ -449,10 +403,7 @@ pub(super) fn list(
         match answer.status {
             200 => {}
             404 => {
-                return Err(StoreError::NotFound {
-                    place: endpoint.name.clone(),
-                    what: what.to_owned(),
-                });
+                return Err(StoreError::NotFound { place: endpoint.name.clone(), what: what.to_owned() });
             }
             _ => return Err(endpoint.refused(what, answer)),
         }
@@ -490,9 +441,7 @@ pub(super) fn list(
 
 /// Reads one page of a list as JSON.
 pub(super) fn read_page(endpoint: &Endpoint, answer: Answer, what: &str) -> Result<serde_json::Value> {
-    let bytes = answer
-        .read(MAX_PAGE)
-        .map_err(|error| endpoint.unreachable(what, error.to_string()))?;
+    let bytes = answer.read(MAX_PAGE).map_err(|error| endpoint.unreachable(what, error.to_string()))?;
     serde_json::from_slice(&bytes).map_err(|_| endpoint.invalid(what, "the answer is not JSON"))
 }
 
@@ -504,28 +453,17 @@ mod tests {
     fn a_vague_type_is_made_precise_by_the_body() {
         let body = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
         assert_eq!(known_type("application/json".into(), body), media_type::OCI_INDEX);
-        assert_eq!(
-            known_type(media_type::DOCKER_INDEX.into(), body),
-            media_type::DOCKER_INDEX
-        );
+        assert_eq!(known_type(media_type::DOCKER_INDEX.into(), body), media_type::DOCKER_INDEX);
         assert_eq!(known_type(String::new(), b"no json"), "");
     }
 
     #[test]
     fn what_a_200_sends_too_much_is_skipped() {
-        let mut content = Content {
-            inner: &b"0123456789"[..],
-            left: Some(10),
-            skip: 4,
-        };
+        let mut content = Content { inner: &b"0123456789"[..], left: Some(10), skip: 4 };
         let mut text = String::new();
         content.read_to_string(&mut text).unwrap();
         assert_eq!(text, "456789");
-        let mut short = Content {
-            inner: &b"012"[..],
-            left: None,
-            skip: 4,
-        };
+        let mut short = Content { inner: &b"012"[..], left: None, skip: 4 };
         assert!(short.read(&mut [0; 8]).is_err());
     }
 }

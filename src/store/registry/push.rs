@@ -66,9 +66,7 @@ impl Repository {
         if !matches!(answer.status, 200..=204) {
             return Err(endpoint.refused(&what, answer));
         }
-        let said = answer
-            .header("Docker-Content-Digest")
-            .and_then(|digest| digest.parse::<Digest>().ok());
+        let said = answer.header("Docker-Content-Digest").and_then(|digest| digest.parse::<Digest>().ok());
         if let Some(said) = said
             && !said.matches(bytes)
         {
@@ -93,10 +91,7 @@ impl Repository {
         let endpoint = self.endpoint();
         let url = endpoint.url(&self.target(&format!("manifests/{selector}")))?;
         let scope = format!("{},delete", self.0.scope);
-        let purpose = Purpose {
-            repository: &self.0.name.repository,
-            scope: &scope,
-        };
+        let purpose = Purpose { repository: &self.0.name.repository, scope: &scope };
         let answer = endpoint.get(&Method::DELETE, &url, &[], purpose, &what)?;
         match answer.status {
             200..=204 => {
@@ -125,10 +120,7 @@ impl Repository {
             .with_query("from", &encode_query(from));
         // A token for this one request: one that grew with every repository would end in a URL too long.
         let scope = format!("{} repository:{from}:pull", self.0.scope);
-        let purpose = Purpose {
-            repository: &self.0.name.repository,
-            scope: &scope,
-        };
+        let purpose = Purpose { repository: &self.0.name.repository, scope: &scope };
         let answer = match endpoint.send(&Method::POST, &url, &[], &[], purpose, 1, &what) {
             Ok(answer) => answer,
             // Of the token server: the repository mounted from may be denied, or unknown to it.
@@ -165,18 +157,14 @@ impl Repository {
         if answer.status != 202 {
             return Err(endpoint.refused(what, answer));
         }
-        let session = self
-            .session(&url, &answer)
-            .map_err(|why| endpoint.invalid(what, &why))?;
+        let session = self.session(&url, &answer).map_err(|why| endpoint.invalid(what, &why))?;
         answer.discard();
         Ok(session)
     }
 
     fn session(&self, asked: &Url, answer: &Answer) -> std::result::Result<UploadSession, String> {
         Ok(UploadSession {
-            url: self
-                .moved(asked, answer)?
-                .ok_or("an upload was opened without a `Location`")?,
+            url: self.moved(asked, answer)?.ok_or("an upload was opened without a `Location`")?,
             smallest_chunk: answer
                 .header("OCI-Chunk-Min-Length")
                 .and_then(|length| length.parse().ok())

@@ -98,10 +98,7 @@ impl Repository {
         Ok(manifest.filter(|manifest| {
             manifest.digest != *subject
                 && !subject.matches(&manifest.bytes)
-                && matches!(
-                    Manifest::parse(&manifest.bytes, &manifest.media_type),
-                    Ok(Manifest::Index(_))
-                )
+                && matches!(Manifest::parse(&manifest.bytes, &manifest.media_type), Ok(Manifest::Index(_)))
         }))
     }
 }

@@ -17,9 +17,7 @@ pub(super) fn is_transient(status: u16) -> bool {
 /// Returns how long to wait before attempt `failures + 1`: exponential, with jitter so that workers that failed
 /// together do not come back together.
 pub(super) fn backoff(failures: u32) -> Duration {
-    let full = FIRST_WAIT
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(LONGEST_WAIT);
+    let full = FIRST_WAIT.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
@@ -31,10 +29,7 @@ pub(super) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     } else if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         LONGEST_ASKED
     } else {
-        httpdate::parse_http_date(value)
-            .ok()?
-            .duration_since(now)
-            .unwrap_or_default()
+        httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
     };
     Some(wait.min(LONGEST_ASKED))
 }
@@ -69,11 +64,7 @@ mod tests {
             ("-1", None),
             ("", None),
         ] {
-            assert_eq!(
-                retry_after(value, now),
-                seconds.map(Duration::from_secs),
-                "{value}"
-            );
+            assert_eq!(retry_after(value, now), seconds.map(Duration::from_secs), "{value}");
         }
     }
 }

@@ -73,15 +73,8 @@ fn many_workers_share_one_token() {
         }
     });
     assert_eq!(issued.load(Ordering::SeqCst), 1);
-    let token = server
-        .seen()
-        .into_iter()
-        .find(|seen| seen.is("GET", "/token"))
-        .unwrap();
-    assert_eq!(
-        token.target,
-        "/token?service=s%20t&scope=repository:app:pull,push"
-    );
+    let token = server.seen().into_iter().find(|seen| seen.is("GET", "/token")).unwrap();
+    assert_eq!(token.target, "/token?service=s%20t&scope=repository:app:pull,push");
 }
 
 #[test]
@@ -127,18 +120,9 @@ fn basic_is_tried_where_a_401_says_nothing_and_anonymous_is_denied() {
     });
     let mut options = Server::options();
     options.credentials = vec![(None, "u".into(), "p".into())];
-    assert!(
-        server
-            .repository(options, Access::Pull)
-            .get_manifest("v1")
-            .unwrap()
-            .is_some()
-    );
+    assert!(server.repository(options, Access::Pull).get_manifest("v1").unwrap().is_some());
     let error = server.pull().get_manifest("v1").unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Denied { status: 401, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(&error, StoreError::Denied { status: 401, .. }), "{error:?}");
     assert!(error.to_string().contains("who are you?"), "{error}");
 }
 
@@ -169,22 +153,11 @@ fn an_identity_token_is_posted_and_a_server_without_oauth_is_asked_by_get() {
         oauth.store(has, Ordering::SeqCst);
         let mut options = Server::options();
         options.credentials = vec![(Some(server.host.clone()), "<token>".into(), "a+b".into())];
-        server
-            .repository(options, Access::Pull)
-            .get_manifest("v1")
-            .unwrap()
-            .unwrap();
+        server.repository(options, Access::Pull).get_manifest("v1").unwrap().unwrap();
     }
-    let posted = server
-        .seen()
-        .into_iter()
-        .find(|seen| seen.method == "POST")
-        .unwrap();
+    let posted = server.seen().into_iter().find(|seen| seen.method == "POST").unwrap();
     let form = String::from_utf8(posted.body).unwrap();
-    assert!(
-        form.contains("grant_type=refresh_token&refresh_token=a%2Bb&"),
-        "{form}"
-    );
+    assert!(form.contains("grant_type=refresh_token&refresh_token=a%2Bb&"), "{form}");
     assert!(form.ends_with("&service=s&scope=repository:app:pull"), "{form}");
     assert_eq!(server.count("GET", "/token"), 1);
 }
@@ -196,10 +169,7 @@ fn a_token_that_names_other_rights_denies_the_push_early() {
             return reply(200).body(r#"{"token":"t","scope":"repository:app:pull"}"#);
         }
         let host = seen.header("Host").unwrap();
-        reply(401).with(
-            "WWW-Authenticate",
-            format!(r#"Bearer realm="http://{host}/token""#),
-        )
+        reply(401).with("WWW-Authenticate", format!(r#"Bearer realm="http://{host}/token""#))
     });
     assert!(server.pull().check().is_ok());
     assert!(matches!(server.push().check(), Err(StoreError::Denied { .. })));
@@ -223,21 +193,12 @@ fn credentials_stay_when_a_redirect_leaves() {
     let repository = server.repository(options, Access::Pull);
     let mut text = String::new();
     let digest = Digest::sha256(b"content");
-    repository
-        .open_blob(&digest, 7, 0)
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    repository.open_blob(&digest, 7, 0).unwrap().read_to_string(&mut text).unwrap();
     assert_eq!(text, "content");
     let there = &storage.seen()[0];
     assert_eq!(there.target, "/b?X-Signature=s3cret");
     assert_eq!(there.header("Authorization"), None);
-    assert!(
-        server
-            .seen()
-            .iter()
-            .any(|seen| seen.header("Authorization").is_some())
-    );
+    assert!(server.seen().iter().any(|seen| seen.header("Authorization").is_some()));
 }
 
 #[test]
@@ -275,9 +236,7 @@ fn credentials_and_bodies_respect_where_an_upload_location_leads() {
     });
     let mut options = Server::options();
     options.credentials = vec![(None, "u".into(), "p".into())];
-    upload(&server.repository(options, Access::Push), b"abc")
-        .0
-        .unwrap();
+    upload(&server.repository(options, Access::Push), b"abc").0.unwrap();
     let put = &elsewhere.seen()[0];
     assert_eq!(put.header("Authorization"), None);
     assert_eq!(put.body, b"abc");
@@ -289,10 +248,7 @@ fn credentials_and_bodies_respect_where_an_upload_location_leads() {
 #[test]
 fn a_429_in_three_shapes_is_waited_out() {
     for (shape, body) in [
-        (
-            "1",
-            r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#,
-        ),
+        ("1", r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#),
         ("Thu, 01 Jan 1970 00:00:00 GMT", "too many requests"),
         ("", "<html><h1>429 Too Many Requests</h1></html>"),
     ] {
@@ -300,11 +256,7 @@ fn a_429_in_three_shapes_is_waited_out() {
         let server = Server::start(move |seen| {
             if seen.target.contains("referrers") && asked.fetch_add(1, Ordering::SeqCst) == 0 {
                 let busy = reply(429).body(body);
-                return if shape.is_empty() {
-                    busy
-                } else {
-                    busy.with("Retry-After", shape)
-                };
+                return if shape.is_empty() { busy } else { busy.with("Retry-After", shape) };
             }
             reply(200).body(INDEX)
         });
@@ -324,10 +276,7 @@ fn a_429_without_end_is_an_error_and_never_an_empty_list() {
         _ => reply(429).with("Retry-After", 0).body("busy\u{1b}[0m"),
     });
     let error = server.pull().referrers(&Digest::sha256(b"x")).unwrap_err();
-    assert!(
-        matches!(&error, StoreError::Refused { status: 429, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(&error, StoreError::Refused { status: 429, .. }), "{error:?}");
     assert!(!error.to_string().contains('\u{1b}'));
     assert_eq!(server.count("GET", "/v2/app/referrers"), 4);
 }
@@ -377,27 +326,17 @@ fn a_dropped_manifest_put_is_tried_twice_and_then_unreachable() {
         answer.drop = seen.method == "PUT";
         answer
     });
-    let error = server
-        .push()
-        .put_manifest("v1", media_type::OCI_INDEX, INDEX.as_bytes())
-        .unwrap_err();
+    let error = server.push().put_manifest("v1", media_type::OCI_INDEX, INDEX.as_bytes()).unwrap_err();
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
     assert_eq!(server.count("PUT", "/v2/app/manifests/v1"), 2);
 }
 
 #[test]
 fn an_unreachable_registry_is_said_so_once_for_all_that_wait() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut options = Server::options();
     options.retry_times = 2;
-    let name = RepositoryName {
-        registry: format!("127.0.0.1:{port}"),
-        repository: "app".into(),
-    };
+    let name = RepositoryName { registry: format!("127.0.0.1:{port}"), repository: "app".into() };
     let repository = Client::new(options).unwrap().repository(&name, Access::Pull);
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -426,14 +365,8 @@ fn only_a_404_is_absent() {
     let repository = server.repository(options, Access::Pull);
     assert_eq!(repository.get_manifest("absent").unwrap(), None);
     assert_eq!(repository.head_manifest("absent").unwrap(), None);
-    assert!(matches!(
-        repository.head_manifest("denied"),
-        Err(StoreError::Denied { status: 403, .. })
-    ));
-    assert!(matches!(
-        repository.head_manifest("broken"),
-        Err(StoreError::Refused { status: 500, .. })
-    ));
+    assert!(matches!(repository.head_manifest("denied"), Err(StoreError::Denied { status: 403, .. })));
+    assert!(matches!(repository.head_manifest("broken"), Err(StoreError::Refused { status: 500, .. })));
 }
 
 #[test]
@@ -449,11 +382,7 @@ fn a_head_that_says_too_little_is_followed_by_a_get() {
     });
     let expected = Descriptor::of(media_type::OCI_INDEX, INDEX.as_bytes());
     for selector in ["bare", "none", "full"] {
-        assert_eq!(
-            server.pull().head_manifest(selector).unwrap().as_ref(),
-            Some(&expected),
-            "{selector}"
-        );
+        assert_eq!(server.pull().head_manifest(selector).unwrap().as_ref(), Some(&expected), "{selector}");
     }
     assert_eq!(server.count("GET", "/v2/app/manifests/full"), 0);
 }
@@ -467,19 +396,13 @@ fn what_is_not_what_was_asked_for_is_damage() {
         _ => reply(200).with("Content-Type", media_type::OCI_INDEX).body("{}"),
     });
     let repository = server.pull();
-    assert!(matches!(
-        repository.get_manifest("lies"),
-        Err(StoreError::Damaged { .. })
-    ));
+    assert!(matches!(repository.get_manifest("lies"), Err(StoreError::Damaged { .. })));
     let other = Digest::sha256(b"other");
     match repository.get_manifest(&other.to_string()) {
         Err(StoreError::Damaged { digest, .. }) => assert_eq!(digest, other),
         result => panic!("{result:?}"),
     }
-    assert!(matches!(
-        repository.get_manifest("large"),
-        Err(StoreError::Manifest { .. })
-    ));
+    assert!(matches!(repository.get_manifest("large"), Err(StoreError::Manifest { .. })));
 }
 
 #[test]
@@ -488,9 +411,9 @@ fn tags_are_paged_and_a_circle_of_pages_ends() {
         "/v2/app/tags/list" => reply(200)
             .with("Link", "</v2/app/tags/list?last=b&n=2>; rel=\"next\"")
             .body(r#"{"tags":["a","b"]}"#),
-        "/v2/app/tags/list?last=b&n=2" => reply(200)
-            .with("Link", "</v2/app/tags/list>; rel=\"next\"")
-            .body(r#"{"tags":["c"]}"#),
+        "/v2/app/tags/list?last=b&n=2" => {
+            reply(200).with("Link", "</v2/app/tags/list>; rel=\"next\"").body(r#"{"tags":["c"]}"#)
+        }
         "/v2/_catalog" => reply(200)
             .with("Link", "<http://127.0.0.1:1/v2/_catalog>; rel=\"next\"")
             .body(r#"{"repositories":["x"]}"#),
@@ -498,24 +421,16 @@ fn tags_are_paged_and_a_circle_of_pages_ends() {
     });
     assert_eq!(server.pull().tags().unwrap(), ["a", "b", "c"]);
     let client = Client::new(Server::options()).unwrap();
-    assert!(matches!(
-        client.catalog(&server.host),
-        Err(StoreError::Invalid { .. })
-    ));
+    assert!(matches!(client.catalog(&server.host), Err(StoreError::Invalid { .. })));
 }
 
 #[test]
 fn warnings_are_kept_once_and_clean() {
     let server = Server::start(|_| {
-        manifest(INDEX)
-            .with("Warning", "299 - \"old \\\"thing\\\"\u{7}\"")
-            .with("Warning", "199 - \"other\"")
+        manifest(INDEX).with("Warning", "299 - \"old \\\"thing\\\"\u{7}\"").with("Warning", "199 - \"other\"")
     });
     let client = Client::new(Server::options()).unwrap();
-    let name = RepositoryName {
-        registry: server.host.clone(),
-        repository: "app".into(),
-    };
+    let name = RepositoryName { registry: server.host.clone(), repository: "app".into() };
     let repository = client.repository(&name, Access::Pull);
     repository.get_manifest("a").unwrap();
     repository.get_manifest("b").unwrap();
@@ -527,22 +442,16 @@ fn warnings_are_kept_once_and_clean() {
 #[test]
 fn without_the_api_the_fallback_tag_counts_unless_it_is_no_index_or_the_subject() {
     let entry = Descriptor::of(media_type::OCI_MANIFEST, b"signature");
-    let row = format!(
-        r#"{{"mediaType":"{}","digest":"{}","size":9}}"#,
-        entry.media_type, entry.digest
-    );
+    let row = format!(r#"{{"mediaType":"{}","digest":"{}","size":9}}"#, entry.media_type, entry.digest);
     let index = INDEX.replace("[]", &format!("[{row},{row}]"));
-    let subjects: Vec<Digest> = [&b"good"[..], b"html", b"image", INDEX.as_bytes(), b"none"]
-        .map(Digest::sha256)
-        .to_vec();
+    let subjects: Vec<Digest> =
+        [&b"good"[..], b"html", b"image", INDEX.as_bytes(), b"none"].map(Digest::sha256).to_vec();
     let tags: Vec<String> = subjects.iter().map(|subject| attached_tag(subject, "")).collect();
     let html = format!("/v2/app/referrers/{}", subjects[1]);
     let server = Server::start(move |seen| {
         let name = seen.target.rsplit('/').next().unwrap();
         if seen.target == html {
-            return reply(200)
-                .with("Content-Type", "text/html")
-                .body("<html>login</html>");
+            return reply(200).with("Content-Type", "text/html").body("<html>login</html>");
         }
         match tags.iter().position(|tag| tag == name) {
             Some(0 | 1) => manifest(&index),
@@ -568,10 +477,7 @@ fn without_the_api_the_fallback_tag_counts_unless_it_is_no_index_or_the_subject(
 fn referrers_are_paged_and_tags_of_cosign_found() {
     let subject = Digest::sha256(b"subject");
     let row = |text: &str| {
-        format!(
-            r#"{{"mediaType":"x","digest":"{}","size":1}}"#,
-            Digest::sha256(text.as_bytes())
-        )
+        format!(r#"{{"mediaType":"x","digest":"{}","size":1}}"#, Digest::sha256(text.as_bytes()))
     };
     let pages = [
         INDEX.replace("[]", &format!("[{},{{\"digest\":\"odd\"}}]", row("a"))),
@@ -582,10 +488,7 @@ fn referrers_are_paged_and_tags_of_cosign_found() {
         if seen.target.ends_with(&signature) {
             return manifest(INDEX);
         }
-        match (
-            seen.target.contains("/referrers/"),
-            seen.target.contains("page=2"),
-        ) {
+        match (seen.target.contains("/referrers/"), seen.target.contains("page=2")) {
             (true, false) => reply(200).with("Link", "<?page=2>; rel=next").body(&pages[0]),
             (true, true) => reply(200).body(&pages[1]),
             _ if seen.target == "/v2/" => reply(200),
@@ -610,14 +513,9 @@ fn a_blob_opens_at_an_offset_however_the_range_is_answered() {
         if seen.target == "/v2/" {
             return reply(200);
         }
-        let start: usize = seen.header("Range").unwrap()[6..]
-            .trim_end_matches('-')
-            .parse()
-            .unwrap();
+        let start: usize = seen.header("Range").unwrap()[6..].trim_end_matches('-').parse().unwrap();
         match shape.load(Ordering::SeqCst) {
-            0 => reply(206)
-                .with("Content-Range", format!("bytes {start}-999/1000"))
-                .body(&whole[start..]),
+            0 => reply(206).with("Content-Range", format!("bytes {start}-999/1000")).body(&whole[start..]),
             1 => reply(200).body(&whole),
             _ => reply(206).with("Content-Range", "bytes 0-999/1000").body(&whole),
         }
@@ -626,18 +524,11 @@ fn a_blob_opens_at_an_offset_however_the_range_is_answered() {
     for shape in 0..2 {
         mode.store(shape, Ordering::SeqCst);
         let mut read = Vec::new();
-        repository
-            .open_blob(&digest, 1000, 400)
-            .unwrap()
-            .read_to_end(&mut read)
-            .unwrap();
+        repository.open_blob(&digest, 1000, 400).unwrap().read_to_end(&mut read).unwrap();
         assert_eq!(read, &bytes[400..], "{shape}");
     }
     mode.store(2, Ordering::SeqCst);
-    assert!(matches!(
-        repository.open_blob(&digest, 1000, 400),
-        Err(StoreError::Invalid { .. })
-    ));
+    assert!(matches!(repository.open_blob(&digest, 1000, 400), Err(StoreError::Invalid { .. })));
 }
 
 #[test]
@@ -790,12 +681,7 @@ fn above_the_threshold_chunks_go_up_through_the_newest_location_and_one_reader()
         .collect();
     assert_eq!(
         targets,
-        [
-            "PATCH /up/0?v=0 0-99",
-            "PATCH /up/0?v=10 100-199",
-            "PATCH /up/0?v=20 200-249",
-            "PUT /up/0?v=25 -"
-        ]
+        ["PATCH /up/0?v=0 0-99", "PATCH /up/0?v=10 100-199", "PATCH /up/0?v=20 200-249", "PUT /up/0?v=25 -"]
     );
 }
 
@@ -816,15 +702,10 @@ fn a_413_leads_to_ever_smaller_chunks_even_when_it_comes_early_as_html() {
     // Smaller than 1 MiB it does not go: the limit of this server is one that no registry can work behind.
     let (result, opened) = upload(&server.repository(options.clone(), Access::Push), &bytes);
     let error = result.unwrap_err();
-    assert!(
-        error.to_string().contains("413 Request Entity Too Large"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("413 Request Entity Too Large"), "{error}");
     assert!(opened.iter().all(|offset| *offset == 0), "{opened:?}");
     options.chunk_size = 500_000;
-    upload(&server.repository(options, Access::Push), &bytes)
-        .0
-        .unwrap();
+    upload(&server.repository(options, Access::Push), &bytes).0.unwrap();
     assert_eq!(Digest::sha256(&lock(&sessions.done)[0]), digest);
     assert!(server.seen().iter().all(|seen| seen.whole));
 }
@@ -896,17 +777,10 @@ fn a_401_at_the_end_of_a_long_upload_is_answered_with_a_new_token() {
             let number = issued.fetch_add(1, Ordering::SeqCst) + 1;
             return reply(200).body(format!(r#"{{"token":"t{number}","expires_in":300}}"#));
         }
-        let good = if seen.method == "PUT" {
-            "Bearer t2"
-        } else {
-            "Bearer t1"
-        };
+        let good = if seen.method == "PUT" { "Bearer t2" } else { "Bearer t1" };
         if seen.header("Authorization") != Some(good) {
             let host = seen.header("Host").unwrap();
-            return reply(401).with(
-                "WWW-Authenticate",
-                format!(r#"Bearer realm="http://{host}/token""#),
-            );
+            return reply(401).with("WWW-Authenticate", format!(r#"Bearer realm="http://{host}/token""#));
         }
         sessions.answer(seen)
     });
@@ -922,10 +796,7 @@ fn damaged_content_breaks_the_upload_off_and_comes_back_as_its_own_error() {
     impl Read for Damaged {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             if self.0 == 0 {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "it hashes to something else",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "it hashes to something else"));
             }
             let count = into.len().min(self.0 as usize);
             into[..count].fill(7);
@@ -943,9 +814,7 @@ fn damaged_content_breaks_the_upload_off_and_comes_back_as_its_own_error() {
             opened += 1;
             Ok(Box::new(Damaged(240)) as Box<dyn Read + Send>)
         };
-        let error = repository
-            .upload_blob(&Digest::sha256(b"x"), 250, None, &mut open)
-            .unwrap_err();
+        let error = repository.upload_blob(&Digest::sha256(b"x"), 250, None, &mut open).unwrap_err();
         match error {
             StoreError::Content { source, .. } => {
                 assert_eq!(source.to_string(), "it hashes to something else");
@@ -955,11 +824,7 @@ fn damaged_content_breaks_the_upload_off_and_comes_back_as_its_own_error() {
         assert_eq!(opened, 1, "not tried again");
         assert!(lock(&sessions.done).is_empty());
         assert_eq!(server.count("DELETE", "/up/0"), 1);
-        let whole_puts = server
-            .seen()
-            .iter()
-            .filter(|seen| seen.method == "PUT" && seen.whole)
-            .count();
+        let whole_puts = server.seen().iter().filter(|seen| seen.method == "PUT" && seen.whole).count();
         assert_eq!(whole_puts, 0, "the server never saw a complete body");
     }
 }
@@ -968,10 +833,7 @@ fn damaged_content_breaks_the_upload_off_and_comes_back_as_its_own_error() {
 fn a_put_answered_202_is_no_success() {
     let (server, _) = upload_server(|seen, _| (seen.method == "PUT").then(|| reply(202)));
     let error = upload(&server.push(), b"abc").0.unwrap_err();
-    assert!(
-        matches!(error, StoreError::Refused { status: 202, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, StoreError::Refused { status: 202, .. }), "{error:?}");
 }
 
 #[test]
@@ -987,48 +849,29 @@ fn mounts_are_made_opened_or_refused() {
     });
     let repository = server.push();
     let digest = Digest::sha256(b"abc");
-    assert!(matches!(
-        repository.mount_blob(&digest, "yes").unwrap(),
-        Mount::Mounted
-    ));
+    assert!(matches!(repository.mount_blob(&digest, "yes").unwrap(), Mount::Mounted));
     for from in ["no", "old"] {
-        assert!(
-            matches!(repository.mount_blob(&digest, from).unwrap(), Mount::Refused),
-            "{from}"
-        );
+        assert!(matches!(repository.mount_blob(&digest, from).unwrap(), Mount::Refused), "{from}");
     }
     let Mount::Upload(session) = repository.mount_blob(&digest, "else").unwrap() else {
         panic!("no session")
     };
     let mut open = |_| Ok(Box::new(&b"abc"[..]) as Box<dyn Read + Send>);
-    repository
-        .upload_blob(&digest, 3, Some(session), &mut open)
-        .unwrap();
+    repository.upload_blob(&digest, 3, Some(session), &mut open).unwrap();
     assert_eq!(lock(&sessions.done)[0], b"abc");
     assert_eq!(server.count("POST", "/"), 4, "the session of the mount is used");
 }
 
 #[test]
 fn loopback_is_recognised_by_name_and_number() {
-    for yes in [
-        "localhost",
-        "LOCALHOST:5000",
-        "a.localhost:1",
-        "127.0.0.1",
-        "127.9.9.9:80",
-        "[::1]",
-        "[::1]:5000",
-    ] {
+    for yes in
+        ["localhost", "LOCALHOST:5000", "a.localhost:1", "127.0.0.1", "127.9.9.9:80", "[::1]", "[::1]:5000"]
+    {
         assert!(is_loopback(yes), "{yes}");
     }
-    for no in [
-        "localhost.example",
-        "registry.example",
-        "128.0.0.1",
-        "[::2]:1",
-        "127.0.0.1.example",
-        "docker.io",
-    ] {
+    for no in
+        ["localhost.example", "registry.example", "128.0.0.1", "[::2]:1", "127.0.0.1.example", "docker.io"]
+    {
         assert!(!is_loopback(no), "{no}");
     }
 }

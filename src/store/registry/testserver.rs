@@ -22,10 +22,7 @@ pub struct Seen {
 
 impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
     pub fn is(&self, method: &str, start: &str) -> bool {
@@ -123,10 +120,7 @@ impl Server {
     }
 
     pub fn repository(&self, options: Options, access: Access) -> Repository {
-        let name = RepositoryName {
-            registry: self.host.clone(),
-            repository: "app".to_owned(),
-        };
+        let name = RepositoryName { registry: self.host.clone(), repository: "app".to_owned() };
         Client::new(options).unwrap().repository(&name, access)
     }
 
@@ -167,9 +161,7 @@ fn serve(
             };
             seen.headers.push((name.to_owned(), value.to_owned()));
         }
-        let length: u64 = seen
-            .header("Content-Length")
-            .map_or(0, |length| length.parse().unwrap());
+        let length: u64 = seen.header("Content-Length").map_or(0, |length| length.parse().unwrap());
         let mut close = false;
         let reply = if let Some(reply) = early(&seen) {
             close = true;

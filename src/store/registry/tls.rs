@@ -30,11 +30,7 @@ pub(super) struct Trust {
 impl Trust {
     /// Reads a certificate folder laid out as Docker's `certs.d/HOST`.
     pub fn new(cert_dir: Option<&Path>) -> Result<Self> {
-        let mut trust = Self {
-            extra: Vec::new(),
-            client: None,
-            roots: OnceLock::new(),
-        };
+        let mut trust = Self { extra: Vec::new(), client: None, roots: OnceLock::new() };
         let Some(folder) = cert_dir else {
             return Ok(trust);
         };
@@ -58,9 +54,7 @@ impl Trust {
                 let pem = std::fs::read(&key_path).map_err(|source| io(&key_path, source))?;
                 let key = PrivateKey::from_pem(&pem).map_err(|_| invalid(&key_path, "a private key"))?;
                 // TLS has room for one client certificate; the first by name is used.
-                trust
-                    .client
-                    .get_or_insert_with(|| ClientCert::new_with_certs(&chain, key));
+                trust.client.get_or_insert_with(|| ClientCert::new_with_certs(&chain, key));
             }
         }
         Ok(trust)
@@ -78,9 +72,7 @@ impl Trust {
 
     /// Makes the agent for one origin.
     pub fn agent(&self, options: &Options, origin: &Origin, unverified: bool) -> Agent {
-        let mut tls = TlsConfig::builder()
-            .disable_verification(unverified)
-            .client_cert(self.client.clone());
+        let mut tls = TlsConfig::builder().disable_verification(unverified).client_cert(self.client.clone());
         if origin.tls && !unverified {
             tls = tls.root_certs(self.roots());
         }

@@ -157,9 +157,7 @@ pub(super) fn fetch(
     }
     // The lifetime counts from here: the clocks of servers are not trusted.
     let now = Instant::now();
-    let bytes = answer
-        .read(MAX_TOKEN_BODY)
-        .map_err(|error| NoToken::Unreachable(error.to_string()))?;
+    let bytes = answer.read(MAX_TOKEN_BODY).map_err(|error| NoToken::Unreachable(error.to_string()))?;
     let body: TokenBody = serde_json::from_slice(&bytes)
         .map_err(|_| NoToken::Invalid("the answer of the token server is not JSON".to_owned()))?;
     let text = [body.token, body.access_token]
@@ -168,9 +166,7 @@ pub(super) fn fetch(
         .find(|text| !text.is_empty())
         .ok_or_else(|| NoToken::Invalid("the token server gave no token".to_owned()))?;
     if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(NoToken::Invalid(
-            "the token server gave a token that can't be sent".to_owned(),
-        ));
+        return Err(NoToken::Invalid("the token server gave a token that can't be sent".to_owned()));
     }
     let lifetime = body
         .expires_in
@@ -179,11 +175,7 @@ pub(super) fn fetch(
         .unwrap_or(DEFAULT_LIFETIME)
         // A bound, so that the sum can't overflow; a token refused before its time is renewed anyway.
         .min(Duration::from_secs(24 * 3600));
-    Ok(Token {
-        text,
-        scope: body.scope,
-        expires: now + (lifetime - MARGIN.min(lifetime / 4)),
-    })
+    Ok(Token { text, scope: body.scope, expires: now + (lifetime - MARGIN.min(lifetime / 4)) })
 }
 
 /// Whether credentials may be shown to a token server: over TLS, or in plain HTTP to the host of a registry that is
@@ -224,10 +216,8 @@ fn by_refresh_token(
     refresh: &str,
     insecure: bool,
 ) -> Result<Answer, Failure> {
-    let mut form = format!(
-        "grant_type=refresh_token&refresh_token={}&client_id={CLIENT_ID}",
-        encode_query(refresh)
-    );
+    let mut form =
+        format!("grant_type=refresh_token&refresh_token={}&client_id={CLIENT_ID}", encode_query(refresh));
     if let Some(service) = &realm.service {
         form.push_str("&service=");
         form.push_str(&encode_query(service));
@@ -297,11 +287,7 @@ mod tests {
     use super::*;
 
     fn token(text: String, scope: Option<&str>) -> Token {
-        Token {
-            text,
-            scope: scope.map(str::to_owned),
-            expires: Instant::now(),
-        }
+        Token { text, scope: scope.map(str::to_owned), expires: Instant::now() }
     }
 
     fn jwt(claims: &str) -> Token {
@@ -311,14 +297,9 @@ mod tests {
     #[test]
     fn rights_are_read_where_they_can_be() {
         let access = |name: &str, actions: &str| {
-            jwt(&format!(
-                r#"{{"access":[{{"type":"repository","name":"{name}","actions":{actions}}}]}}"#
-            ))
+            jwt(&format!(r#"{{"access":[{{"type":"repository","name":"{name}","actions":{actions}}}]}}"#))
         };
-        assert_eq!(
-            grants_push(&access("a/b", r#"["pull","push"]"#), "a/b"),
-            Some(true)
-        );
+        assert_eq!(grants_push(&access("a/b", r#"["pull","push"]"#), "a/b"), Some(true));
         assert_eq!(grants_push(&access("a/b", r#"["*"]"#), "a/b"), Some(true));
         assert_eq!(grants_push(&access("a/b", r#"["pull"]"#), "a/b"), Some(false));
         assert_eq!(grants_push(&access("a/bc", r#"["push"]"#), "a/b"), Some(false));

@@ -145,9 +145,7 @@ impl Upload<'_, '_> {
         if self.chunk.is_some() && self.size > 0 {
             return self.in_chunks(session, 0);
         }
-        let url = session
-            .url
-            .with_query("digest", &encode_query(&self.digest.to_string()));
+        let url = session.url.with_query("digest", &encode_query(&self.digest.to_string()));
         let result = if self.size == 0 {
             self.bytes(&Method::PUT, &url)
         } else {
@@ -181,9 +179,7 @@ impl Upload<'_, '_> {
     }
 
     fn is_there(&self) -> bool {
-        self.repository
-            .proves_blob(self.digest, self.size)
-            .unwrap_or(false)
+        self.repository.proves_blob(self.digest, self.size).unwrap_or(false)
     }
 
     /// Sends everything from `offset` on in PATCHes, then completes with an empty PUT.
@@ -200,8 +196,7 @@ impl Upload<'_, '_> {
                     continue;
                 }
                 Ok(_) => Stop::OutOfStep(
-                    self.endpoint
-                        .invalid(&self.what, "the registry lost count of the bytes it was sent"),
+                    self.endpoint.invalid(&self.what, "the registry lost count of the bytes it was sent"),
                 ),
                 Err(stop) => stop,
             };
@@ -261,14 +256,10 @@ impl Upload<'_, '_> {
     /// Completes a chunked upload.
     fn complete(&mut self, session: &mut UploadSession) -> Step<()> {
         let retries = self.endpoint.http.options.retry_times;
-        let url = session
-            .url
-            .with_query("digest", &encode_query(&self.digest.to_string()));
+        let url = session.url.with_query("digest", &encode_query(&self.digest.to_string()));
         let mut failures = 0;
         loop {
-            let result = self
-                .bytes(&Method::PUT, &url)
-                .and_then(|answer| self.completed(answer));
+            let result = self.bytes(&Method::PUT, &url).and_then(|answer| self.completed(answer));
             match result {
                 Err(Stop::Broken(_, wait)) if failures < retries => {
                     failures += 1;
@@ -287,13 +278,7 @@ impl Upload<'_, '_> {
     fn offset(&mut self, session: &mut UploadSession) -> Step<Option<u64>> {
         let answer = self
             .endpoint
-            .get(
-                &Method::GET,
-                &session.url,
-                &[],
-                self.repository.purpose(),
-                &self.what,
-            )
+            .get(&Method::GET, &session.url, &[], self.repository.purpose(), &self.what)
             .map_err(Stop::Final)?;
         if !matches!(answer.status, 200..=204) {
             return Err(Stop::Gone(self.endpoint.refused(&self.what, answer)));
@@ -314,14 +299,7 @@ impl Upload<'_, '_> {
         length: u64,
         headers: &[(&'static str, String)],
     ) -> Step<Answer> {
-        let Self {
-            endpoint,
-            base,
-            open,
-            content,
-            repository,
-            ..
-        } = self;
+        let Self { endpoint, base, open, content, repository, .. } = self;
         let own = url.origin.is(&base.origin);
         let insecure = endpoint.is_insecure(base, url);
         let result = endpoint.authorised(base, repository.purpose(), |authorization| {
@@ -355,20 +333,18 @@ impl Upload<'_, '_> {
     /// Sends a request with an empty body.
     fn bytes(&self, method: &Method, url: &Url) -> Step<Answer> {
         let own = url.origin.is(&self.base.origin);
-        let result = self
-            .endpoint
-            .authorised(&self.base, self.repository.purpose(), |authorization| {
-                let mut answer = self.endpoint.http.exchange(Call {
-                    method: method.clone(),
-                    url,
-                    headers: &[],
-                    authorization: authorization.filter(|_| own),
-                    payload: Payload::Bytes(&[]),
-                    insecure: self.endpoint.is_insecure(&self.base, url),
-                })?;
-                answer.foreign = !own;
-                Ok(answer)
-            });
+        let result = self.endpoint.authorised(&self.base, self.repository.purpose(), |authorization| {
+            let mut answer = self.endpoint.http.exchange(Call {
+                method: method.clone(),
+                url,
+                headers: &[],
+                authorization: authorization.filter(|_| own),
+                payload: Payload::Bytes(&[]),
+                insecure: self.endpoint.is_insecure(&self.base, url),
+            })?;
+            answer.foreign = !own;
+            Ok(answer)
+        });
         match result {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(self.broken(failure)),
@@ -406,9 +382,8 @@ impl Upload<'_, '_> {
     /// Judges the answer to the request that was to complete the upload.
     fn completed(&self, answer: Answer) -> Step<()> {
         if matches!(answer.status, 201 | 204) {
-            let said = answer
-                .header("Docker-Content-Digest")
-                .and_then(|digest| digest.parse::<Digest>().ok());
+            let said =
+                answer.header("Docker-Content-Digest").and_then(|digest| digest.parse::<Digest>().ok());
             answer.discard();
             // Content uploaded under one algorithm is confirmed under another by some registries.
             return match said {
@@ -425,9 +400,7 @@ impl Upload<'_, '_> {
         if (200..300).contains(&answer.status) {
             let status = answer.status;
             let mut messages = answer.messages();
-            messages.push(messages::plain(
-                "the upload was not completed by the request that should have",
-            ));
+            messages.push(messages::plain("the upload was not completed by the request that should have"));
             return Err(Stop::Final(self.endpoint.refusal(&self.what, status, messages)));
         }
         // What the registry has may not be what it said it has.
@@ -462,27 +435,15 @@ impl Upload<'_, '_> {
             },
             failure => self.endpoint.failed(&self.what, failure),
         };
-        if passing {
-            Stop::Broken(error, None)
-        } else {
-            Stop::Final(error)
-        }
+        if passing { Stop::Broken(error, None) } else { Stop::Final(error) }
     }
 }
 
 /// Reads the `Range: 0-b` of an upload's status: the number of bytes there.
 fn reached(range: &str) -> Option<u64> {
     let range = range.trim();
-    let range = range
-        .strip_prefix("bytes")
-        .map_or(range, |rest| rest.trim_start_matches(['=', ' ']));
-    range
-        .split_once('-')?
-        .1
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_add(1)
+    let range = range.strip_prefix("bytes").map_or(range, |rest| rest.trim_start_matches(['=', ' ']));
+    range.split_once('-')?.1.trim().parse::<u64>().ok()?.checked_add(1)
 }
 
 #[cfg(test)]

@@ -15,10 +15,7 @@ pub(super) struct Origin {
 impl Origin {
     /// Makes an origin; the authority is not checked.
     pub fn new(tls: bool, authority: &str) -> Self {
-        Self {
-            tls,
-            authority: authority.to_ascii_lowercase(),
-        }
+        Self { tls, authority: authority.to_ascii_lowercase() }
     }
 
     /// Returns the host without its port.
@@ -28,9 +25,7 @@ impl Origin {
 
     /// Returns the port, the scheme's default where none was written (RFC 9110, section 4.2).
     pub fn port(&self) -> u16 {
-        split_port(&self.authority)
-            .1
-            .unwrap_or(if self.tls { 443 } else { 80 })
+        split_port(&self.authority).1.unwrap_or(if self.tls { 443 } else { 80 })
     }
 
     /// Returns whether scheme, host and port are the same.
@@ -41,12 +36,7 @@ impl Origin {
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}",
-            if self.tls { "https" } else { "http" },
-            self.authority
-        )
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority)
     }
 }
 
@@ -54,10 +44,7 @@ impl fmt::Display for Origin {
 pub(super) fn split_port(authority: &str) -> (&str, Option<u16>) {
     let after = authority.rfind(']').map_or(0, |end| end + 1);
     match authority[after..].find(':') {
-        Some(colon) => (
-            &authority[..after + colon],
-            authority[after + colon + 1..].parse().ok(),
-        ),
+        Some(colon) => (&authority[..after + colon], authority[after + colon + 1..].parse().ok()),
         None => (authority, None),
     }
 }
@@ -74,10 +61,7 @@ pub(super) struct Url {
 impl Url {
     /// Makes a URL out of an origin and a path with its query.
     pub fn new(origin: Origin, target: &str) -> Self {
-        Self {
-            origin,
-            target: encode(target),
-        }
+        Self { origin, target: encode(target) }
     }
 
     /// Parses an absolute URL; the text in the error says what is wrong and never repeats the URL, which may be
@@ -100,11 +84,7 @@ impl Url {
             return Err("the URL has no valid host");
         }
         let target = target.split('#').next().unwrap_or_default();
-        let target = if target.starts_with('/') {
-            target.to_owned()
-        } else {
-            format!("/{target}")
-        };
+        let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         Ok(Self::new(Origin::new(tls, authority), &target))
     }
 
@@ -117,9 +97,7 @@ impl Url {
         if text.is_empty() {
             return Err("the URL is empty");
         }
-        let has_scheme = text
-            .find(':')
-            .is_some_and(|colon| !text[..colon].contains(['/', '?', '#']));
+        let has_scheme = text.find(':').is_some_and(|colon| !text[..colon].contains(['/', '?', '#']));
         let mut url = if has_scheme {
             Self::parse(text)?
         } else if let Some(rest) = text.strip_prefix("//") {
@@ -152,10 +130,7 @@ impl Url {
     /// Adds `name=value` to the query; both must need no encoding beyond what [`encode_query`] did.
     pub fn with_query(&self, name: &str, value: &str) -> Self {
         let sign = if self.target.contains('?') { '&' } else { '?' };
-        Self {
-            origin: self.origin.clone(),
-            target: format!("{}{sign}{name}={value}", self.target),
-        }
+        Self { origin: self.origin.clone(), target: format!("{}{sign}{name}={value}", self.target) }
     }
 
     /// Returns the text that goes on the wire.
@@ -182,10 +157,7 @@ fn encode(target: &str) -> String {
     let mut out = String::with_capacity(target.len());
     for byte in target.bytes() {
         if byte.is_ascii_graphic()
-            && !matches!(
-                byte,
-                b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
-            )
+            && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')
         {
             out.push(char::from(byte));
         } else {
@@ -293,10 +265,7 @@ mod tests {
     fn locations_of_every_form_resolve() {
         let base = "https://r.example/v2/app/blobs/uploads/";
         for (text, expected) in [
-            (
-                "/v2/app/blobs/uploads/1?s=a%2Fb",
-                "https://r.example/v2/app/blobs/uploads/1?s=a%2Fb",
-            ),
+            ("/v2/app/blobs/uploads/1?s=a%2Fb", "https://r.example/v2/app/blobs/uploads/1?s=a%2Fb"),
             ("1?s=x", "https://r.example/v2/app/blobs/uploads/1?s=x"),
             ("../1", "https://r.example/v2/app/blobs/1"),
             ("?s=x", "https://r.example/v2/app/blobs/uploads/?s=x"),
@@ -306,10 +275,7 @@ mod tests {
             ("http://r.example/up", "https://r.example/up"),
             ("http://r.example:8080/up", "http://r.example:8080/up"),
             ("/a b#frag", "https://r.example/a%20b"),
-            (
-                "1?next=http://x/",
-                "https://r.example/v2/app/blobs/uploads/1?next=http://x/",
-            ),
+            ("1?next=http://x/", "https://r.example/v2/app/blobs/uploads/1?next=http://x/"),
         ] {
             assert_eq!(joined(base, text), expected, "{text}");
         }
@@ -338,15 +304,9 @@ mod tests {
     #[test]
     fn the_next_link_is_found_among_others() {
         for (value, next) in [
-            (
-                "</v2/x/tags/list?last=b&n=2>; rel=\"next\"",
-                Some("/v2/x/tags/list?last=b&n=2"),
-            ),
+            ("</v2/x/tags/list?last=b&n=2>; rel=\"next\"", Some("/v2/x/tags/list?last=b&n=2")),
             ("</a>; rel=next", Some("/a")),
-            (
-                "</a>; rel=\"prev\", </b?x=1,2>; title=\"a,b\"; rel=\"first next\"",
-                Some("/b?x=1,2"),
-            ),
+            ("</a>; rel=\"prev\", </b?x=1,2>; title=\"a,b\"; rel=\"first next\"", Some("/b?x=1,2")),
             ("</a>; rel=\"prev\"", None),
             ("nonsense", None),
             ("</a", None),
