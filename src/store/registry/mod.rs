@@ -10,10 +10,11 @@
 //!   hash.
 //!
 //! # Map
-//! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls` and `http` know connections, redirects and
+//! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
 //! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API.
 
 mod challenge;
+mod connector;
 mod credentials;
 mod endpoint;
 mod http;
@@ -31,8 +32,6 @@ mod url;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod testserver;
 
 use std::collections::HashMap;
 use std::fmt;
