@@ -20,8 +20,8 @@ use super::url::{Origin, Url};
 
 /// How many redirects are followed; registries use one, their storage now and then a second.
 const MAX_REDIRECTS: u32 = 5;
-/// Bodies above this many bytes are announced with `Expect: 100-continue`: below, sending costs less than asking.
-const EXPECT_ABOVE: u64 = 1024 * 1024;
+/// Bodies of this many bytes and more are announced with `Expect: 100-continue`: below, sending costs less than asking.
+const EXPECT_FROM: u64 = 1024 * 1024;
 /// How often a host may let `Expect` time out before it is no longer asked.
 const EXPECT_CHANCES: u32 = 2;
 /// How many times the idle time-out a server may think about an upload: hashing many gigabytes takes minutes.
@@ -183,7 +183,7 @@ impl Http {
             Payload::None => return self.send(&host, &method, url, headers, authorization, (), &[]),
         };
         let asks =
-            sending.left > EXPECT_ABOVE && host.ignored_expect.load(Ordering::Relaxed) < EXPECT_CHANCES;
+            sending.left >= EXPECT_FROM && host.ignored_expect.load(Ordering::Relaxed) < EXPECT_CHANCES;
         let length = ("Content-Length", sending.left.to_string());
         let expect = ("Expect", "100-continue".to_owned());
         let mut more: &[_] = &[length, expect];

@@ -508,7 +508,7 @@ fn tags_are_paged_and_a_circle_of_pages_ends() {
 fn warnings_are_kept_once_and_clean() {
     let server = Server::start(|_| {
         manifest(INDEX)
-            .with("Warning", "299 - \"old \\\"thing\\\"\u{7}\"")
+            .with("Warning", "299 - \"old \\\"thing\\\"\u{202e}\"")
             .with("Warning", "199 - \"other\"")
     });
     let client = Client::new(Server::options()).unwrap();
