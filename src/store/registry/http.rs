@@ -115,14 +115,21 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Network(ureq::Error::Io(error)) => write!(f, "{error}"),
+            // A registry with a self-signed certificate: rustls wants the certificate of the server and that of the
+            // authority to be two, where other clients take one for both.
+            Self::Network(ureq::Error::Io(error)) if error.to_string().contains("CaUsedAsEndEntity") => {
+                f.write_str(
+                    "the certificate of the server is that of an authority (self-signed); it needs one of its own, \
+                     with `CA:FALSE`, that the authority signed",
+                )
+            }
+            Self::Network(ureq::Error::Io(error)) | Self::Content(error) => write!(f, "{error}"),
             Self::Network(ureq::Error::Timeout(which)) => write!(f, "nothing came in time ({which})"),
             Self::Network(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => {
                 f.write_str("the URL is not valid")
             }
             Self::Network(error) => write!(f, "{error}"),
             Self::Protocol(why) => f.write_str(why),
-            Self::Content(error) => write!(f, "{error}"),
         }
     }
 }

@@ -148,9 +148,10 @@ fn an_identity_token_is_posted_and_a_server_without_oauth_is_asked_by_get() {
     let has_oauth = Arc::clone(&oauth);
     let server = Server::start(move |seen| {
         if seen.is("POST", "/token") {
-            return match has_oauth.load(Ordering::SeqCst) {
-                true => reply(200).body(r#"{"access_token":"good"}"#),
-                false => reply(404),
+            return if has_oauth.load(Ordering::SeqCst) {
+                reply(200).body(r#"{"access_token":"good"}"#)
+            } else {
+                reply(404)
             };
         }
         if seen.is("GET", "/token") {

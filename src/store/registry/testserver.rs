@@ -61,6 +61,7 @@ pub fn reply(status: u16) -> Reply {
 }
 
 impl Reply {
+    #[expect(clippy::needless_pass_by_value, reason = "reads better where it is called")]
     pub fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
@@ -193,11 +194,11 @@ fn serve(
         let version = if reply.old { "1.0" } else { "1.1" };
         let mut head = format!("HTTP/{version} {} X\r\n", reply.status);
         for (name, value) in &reply.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head = format!("{head}{name}: {value}\r\n");
         }
         let length = reply.length.unwrap_or(reply.body.len());
         if !reply.old && reply.status != 204 {
-            head.push_str(&format!("Content-Length: {length}\r\n"));
+            head = format!("{head}Content-Length: {length}\r\n");
         }
         head.push_str("\r\n");
         if stream.write_all(head.as_bytes()).is_err() {

@@ -14,7 +14,6 @@ use super::super::RegistryMessage;
 use super::credentials::Credential;
 use super::http::{Answer, Call, Failure, Http, Payload};
 use super::limits::lock;
-use super::messages;
 use super::url::{Origin, Url, encode_query};
 
 /// Lifetime of a token that says none (distribution's "token authentication": 60 seconds).
@@ -23,7 +22,7 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
 const MARGIN: Duration = Duration::from_secs(10);
 /// The longest answer of a token server that is read, in bytes; real tokens are a few kilobytes.
 const MAX_TOKEN_BODY: u64 = 1024 * 1024;
-/// The name by which this program calls itself at OAuth2 endpoints.
+/// The name by which this program calls itself at `OAuth2` endpoints.
 const CLIENT_ID: &str = "barge";
 
 /// Where tokens come from.
@@ -182,7 +181,7 @@ pub(super) fn fetch(
     Ok(Token {
         text,
         scope: body.scope,
-        expires: now + (lifetime - MARGIN.min(lifetime / 4)),
+        expires: now + lifetime.saturating_sub(MARGIN.min(lifetime / 4)),
     })
 }
 

@@ -22,15 +22,15 @@ const SMALLEST_CHUNK: u64 = 1024 * 1024;
 /// How an attempt to upload ended, if not well.
 enum Stop {
     /// The body was too large for the server, or for something before it.
-    TooLarge(StoreError),
+    TooLarge(Box<StoreError>),
     /// The session is gone; a new one may do better.
-    Gone(StoreError),
+    Gone(Box<StoreError>),
     /// A passing failure: the session may still be there.
-    Broken(StoreError, Option<std::time::Duration>),
+    Broken(Box<StoreError>, Option<Duration>),
     /// The server counts differently; its word is asked for.
-    OutOfStep(StoreError),
+    OutOfStep(Box<StoreError>),
     /// No use to go on.
-    Final(StoreError),
+    Final(Box<StoreError>),
 }
 
 /// One upload, while it lasts.
@@ -104,15 +104,15 @@ impl Upload<'_, '_> {
                 Err(Stop::TooLarge(error)) => {
                     self.cancel(&current);
                     if !self.shrink(current.smallest_chunk) {
-                        return Err(error);
+                        return Err(*error);
                     }
                     continue;
                 }
                 Err(Stop::Final(error)) => {
-                    if !matches!(error, StoreError::Unreachable { .. }) {
+                    if !matches!(*error, StoreError::Unreachable { .. }) {
                         self.cancel(&current);
                     }
-                    return Err(error);
+                    return Err(*error);
                 }
                 Err(Stop::Gone(error)) => (error, None),
                 Err(Stop::Broken(error, wait)) => (error, wait),
@@ -123,7 +123,7 @@ impl Upload<'_, '_> {
             };
             failures += 1;
             if failures > retries {
-                return Err(error);
+                return Err(*error);
             }
             std::thread::sleep(wait.unwrap_or_else(|| retry::backoff(failures)));
         }
@@ -164,7 +164,7 @@ impl Upload<'_, '_> {
     fn after_break(
         &mut self,
         session: &mut UploadSession,
-        error: StoreError,
+        error: Box<StoreError>,
         wait: Option<Duration>,
     ) -> Step<()> {
         std::thread::sleep(wait.unwrap_or_else(|| retry::backoff(1)));
@@ -186,7 +186,7 @@ impl Upload<'_, '_> {
             .unwrap_or(false)
     }
 
-    /// Sends everything from `offset` on in PATCHes, then completes with an empty PUT.
+    /// Sends everything from `offset` on in `PATCH` requests, then completes with an empty `PUT`.
     fn in_chunks(&mut self, session: &mut UploadSession, mut offset: u64) -> Step<()> {
         let retries = self.endpoint.http.options.retry_times;
         let mut failures = 0;
@@ -199,10 +199,10 @@ impl Upload<'_, '_> {
                     failures = 0;
                     continue;
                 }
-                Ok(_) => Stop::OutOfStep(
+                Ok(_) => Stop::OutOfStep(Box::new(
                     self.endpoint
                         .invalid(&self.what, "the registry lost count of the bytes it was sent"),
-                ),
+                )),
                 Err(stop) => stop,
             };
             failures += 1;
@@ -294,9 +294,9 @@ impl Upload<'_, '_> {
                 self.repository.purpose(),
                 &self.what,
             )
-            .map_err(Stop::Final)?;
+            .map_err(|error| Stop::Final(Box::new(error)))?;
         if !matches!(answer.status, 200..=204) {
-            return Err(Stop::Gone(self.endpoint.refused(&self.what, answer)));
+            return Err(Stop::Gone(Box::new(self.endpoint.refused(&self.what, answer))));
         }
         self.moved(session, &answer)?;
         let reached = answer.header("Range").and_then(reached);
@@ -346,9 +346,9 @@ impl Upload<'_, '_> {
         });
         match result {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(NoAnswer::Open(error))) => Err(Stop::Final(error)),
+            Ok(Err(NoAnswer::Open(error))) => Err(Stop::Final(Box::new(error))),
             Ok(Err(NoAnswer::Http(failure))) => Err(self.broken(failure)),
-            Err(failure) => Err(Stop::Final(self.endpoint.no_token(&self.what, failure))),
+            Err(failure) => Err(Stop::Final(Box::new(self.endpoint.no_token(&self.what, failure)))),
         }
     }
 
@@ -372,7 +372,7 @@ impl Upload<'_, '_> {
         match result {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(self.broken(failure)),
-            Err(failure) => Err(Stop::Final(self.endpoint.no_token(&self.what, failure))),
+            Err(failure) => Err(Stop::Final(Box::new(self.endpoint.no_token(&self.what, failure)))),
         }
     }
 
@@ -398,7 +398,7 @@ impl Upload<'_, '_> {
         match self.repository.moved(&session.url, answer) {
             Ok(Some(url)) => session.url = url,
             Ok(None) => {}
-            Err(why) => return Err(Stop::Final(self.endpoint.invalid(&self.what, &why))),
+            Err(why) => return Err(Stop::Final(Box::new(self.endpoint.invalid(&self.what, &why)))),
         }
         Ok(())
     }
@@ -413,11 +413,11 @@ impl Upload<'_, '_> {
             // Content uploaded under one algorithm is confirmed under another by some registries.
             return match said {
                 Some(said) if said.algorithm() == self.digest.algorithm() && said != *self.digest => {
-                    Err(Stop::Final(StoreError::Damaged {
+                    Err(Stop::Final(Box::new(StoreError::Damaged {
                         place: self.repository.name().to_string(),
                         digest: self.digest.clone(),
                         why: format!("the registry stored it as {said}"),
-                    }))
+                    })))
                 }
                 _ => Ok(()),
             };
@@ -428,11 +428,12 @@ impl Upload<'_, '_> {
             messages.push(messages::plain(
                 "the upload was not completed by the request that should have",
             ));
-            return Err(Stop::Final(self.endpoint.refusal(&self.what, status, messages)));
+            let error = self.endpoint.refusal(&self.what, status, messages);
+            return Err(Stop::Final(Box::new(error)));
         }
         // What the registry has may not be what it said it has.
         if self.resumed && answer.status == 400 {
-            return Err(Stop::Gone(self.endpoint.refused(&self.what, answer)));
+            return Err(Stop::Gone(Box::new(self.endpoint.refused(&self.what, answer))));
         }
         Err(self.stopped(answer))
     }
@@ -441,7 +442,7 @@ impl Upload<'_, '_> {
     fn stopped(&self, answer: Answer) -> Stop {
         let status = answer.status;
         let wait = answer.retry_after();
-        let error = self.endpoint.refused(&self.what, answer);
+        let error = Box::new(self.endpoint.refused(&self.what, answer));
         match status {
             413 => Stop::TooLarge(error),
             404 => Stop::Gone(error),
@@ -462,6 +463,7 @@ impl Upload<'_, '_> {
             },
             failure => self.endpoint.failed(&self.what, failure),
         };
+        let error = Box::new(error);
         if passing {
             Stop::Broken(error, None)
         } else {
