@@ -115,12 +115,11 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // A registry with a self-signed certificate: rustls wants the certificate of the server and that of the
-            // authority to be two, where other clients take one for both.
+            // rustls's word for it would not be understood; what can be done about it is in `connector`.
             Self::Network(ureq::Error::Io(error)) if error.to_string().contains("CaUsedAsEndEntity") => {
                 f.write_str(
-                    "the certificate of the server is that of an authority (self-signed); it needs one of its own, \
-                     with `CA:FALSE`, that the authority signed",
+                    "the certificate of the server is self-signed; to trust it, put it as a `.crt` file into the \
+                     certificate folder",
                 )
             }
             Self::Network(ureq::Error::Io(error)) | Self::Content(error) => write!(f, "{error}"),

@@ -10,10 +10,11 @@
 //!   hash.
 //!
 //! # Map
-//! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls` and `http` know connections, redirects and
+//! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
 //! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API.
 
 mod challenge;
+mod connector;
 mod credentials;
 mod endpoint;
 mod http;

@@ -4,10 +4,14 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpConnector};
 use ureq::{Agent, Proxy};
 
 use super::super::{Result, StoreError};
+use super::connector::{self, Identity, TlsConnector, check_identity};
 use super::options::Options;
 use super::url::Origin;
 
@@ -23,7 +27,7 @@ const IDLE_AGE: Duration = Duration::from_secs(50);
 /// What servers are trusted by, and what they may be shown.
 pub(super) struct Trust {
     extra: Vec<Certificate<'static>>,
-    client: Option<ClientCert>,
+    client: Option<(ClientCert, Identity)>,
     roots: OnceLock<RootCerts>,
 }
 
@@ -58,9 +62,20 @@ impl Trust {
                 let pem = std::fs::read(&key_path).map_err(|source| io(&key_path, source))?;
                 let key = PrivateKey::from_pem(&pem).map_err(|_| invalid(&key_path, "a private key"))?;
                 // TLS has room for one client certificate; the first by name is used.
-                trust
-                    .client
-                    .get_or_insert_with(|| ClientCert::new_with_certs(&chain, key));
+                let identity: Identity = (
+                    chain
+                        .iter()
+                        .map(|certificate| CertificateDer::from(certificate.der().to_vec()))
+                        .collect(),
+                    PrivateKeyDer::try_from(key.der().to_vec())
+                        .map_err(|_| invalid(&key_path, "a private key"))?,
+                );
+                check_identity(&identity)
+                    .map_err(|_| invalid(&key_path, "the private key of the certificate beside it,"))?;
+                // TLS has room for one client certificate; the first by name is used.
+                if trust.client.is_none() {
+                    trust.client = Some((ClientCert::new_with_certs(&chain, key), identity));
+                }
             }
         }
         Ok(trust)
@@ -80,7 +95,7 @@ impl Trust {
     pub fn agent(&self, options: &Options, origin: &Origin, unverified: bool) -> Agent {
         let mut tls = TlsConfig::builder()
             .disable_verification(unverified)
-            .client_cert(self.client.clone());
+            .client_cert(self.client.as_ref().map(|(client, _)| client.clone()));
         if origin.tls && !unverified {
             tls = tls.root_certs(self.roots());
         }
@@ -90,7 +105,7 @@ impl Trust {
             None
         };
         let idle = options.idle_timeout.max(Duration::from_millis(1));
-        Agent::config_builder()
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .tls_config(tls.build())
@@ -107,8 +122,22 @@ impl Trust {
             .max_idle_connections(options.jobs.max(1) * 2)
             .max_idle_connections_per_host(options.jobs.max(1) * 2)
             .max_idle_age(IDLE_AGE)
-            .build()
-            .into()
+            .build();
+        if !origin.tls || unverified || self.extra.is_empty() {
+            return config.into();
+        }
+        let own: Vec<CertificateDer<'static>> = self
+            .extra
+            .iter()
+            .map(|certificate| CertificateDer::from(certificate.der().to_vec()))
+            .collect();
+        let system = rustls_native_certs::load_native_certs().certs;
+        let identity = self.client.as_ref().map(|(_, identity)| identity);
+        let chain =
+            ().chain(ConnectProxyConnector::default())
+                .chain(TcpConnector::default())
+                .chain(TlsConnector(connector::config(&own, &system, identity)));
+        Agent::with_parts(config, chain, DefaultResolver::default())
     }
 }
 
