@@ -322,6 +322,7 @@ fn a_429_in_three_shapes_is_waited_out() {
 fn a_429_without_end_is_an_error_and_never_an_empty_list() {
     let server = Server::start(|seen| match seen.target.as_str() {
         "/v2/" => reply(200),
+        target if target.contains("manifests") => reply(404),
         _ => reply(429).with("Retry-After", 0).body("busy\u{1b}[0m"),
     });
     let error = server.pull().referrers(&Digest::sha256(b"x")).unwrap_err();
@@ -963,6 +964,46 @@ fn damaged_content_breaks_the_upload_off_and_comes_back_as_its_own_error() {
             .count();
         assert_eq!(whole_puts, 0, "the server never saw a complete body");
     }
+}
+
+#[test]
+fn a_busy_server_gets_the_same_request_again_and_a_broken_connection_leads_to_chunks() {
+    for (broken, chunks) in [(false, 0), (true, 30)] {
+        let failed = AtomicBool::new(false);
+        let (server, sessions) = upload_server(move |seen, _| {
+            (seen.method == "PUT" && !failed.swap(true, Ordering::SeqCst)).then(|| {
+                let mut trouble = reply(503).with("Retry-After", 0);
+                trouble.drop = broken;
+                trouble
+            })
+        });
+        let bytes = content(3000);
+        let (result, opened) = upload(&server.push(), &bytes);
+        result.unwrap();
+        assert_eq!(opened, [0, 0]);
+        assert_eq!(server.count("PATCH", "/up/"), chunks);
+        assert_eq!(lock(&sessions.done)[0], bytes);
+    }
+}
+
+#[test]
+fn an_upload_whose_last_answer_was_lost_is_not_made_again() {
+    let (server, sessions) = upload_server(|seen, sessions| match seen.method.as_str() {
+        "PUT" => {
+            sessions.answer(seen);
+            let mut lost = reply(201);
+            lost.drop = true;
+            Some(lost)
+        }
+        "GET" if seen.target.contains("/blobs/sha256") && !lock(&sessions.done).is_empty() => {
+            Some(reply(206).with("Content-Range", "bytes 0-0/250").body("x"))
+        }
+        _ => None,
+    });
+    let bytes = content(250);
+    let (result, opened) = upload(&server.push(), &bytes);
+    result.unwrap();
+    assert_eq!((opened, lock(&sessions.done).len()), (vec![0], 1));
 }
 
 #[test]

@@ -172,6 +172,11 @@ impl Upload<'_, '_> {
         if self.is_there() {
             return Ok(());
         }
+        if !matches!(*error, StoreError::Unreachable { .. }) {
+            // The server said itself that it was busy or broken.
+            self.cancel(session);
+            return Err(Stop::Gone(error));
+        }
         // A reset in mid-body is also how a proxy says 413, so what follows is in chunks.
         self.shrink(session.smallest_chunk);
         match self.offset(session)? {
@@ -213,7 +218,9 @@ impl Upload<'_, '_> {
                 }
                 Stop::TooLarge(error) => return Err(Stop::Final(error)),
                 Stop::Broken(error, wait) => {
-                    self.shrink(session.smallest_chunk);
+                    if matches!(*error, StoreError::Unreachable { .. }) {
+                        self.shrink(session.smallest_chunk);
+                    }
                     (error, wait)
                 }
                 Stop::OutOfStep(error) => (error, Some(Duration::ZERO)),
