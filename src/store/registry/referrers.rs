@@ -96,8 +96,7 @@ impl Repository {
     fn fallback_index(&self, subject: &Digest) -> Result<Option<RawManifest>> {
         let manifest = self.get_manifest(&attached_tag(subject, ""))?;
         Ok(manifest.filter(|manifest| {
-            manifest.digest != *subject
-                && !subject.matches(&manifest.bytes)
+            !subject.matches(&manifest.bytes)
                 && matches!(
                     Manifest::parse(&manifest.bytes, &manifest.media_type),
                     Ok(Manifest::Index(_))

@@ -288,19 +288,21 @@ fn credentials_and_bodies_respect_where_an_upload_location_leads() {
 // Busy, slow and broken servers.
 
 #[test]
-fn a_429_in_three_shapes_is_waited_out() {
-    for (shape, body) in [
+fn a_429_in_three_shapes_and_a_503_are_waited_out() {
+    for (status, shape, body) in [
+        (503, "1", "starting"),
         (
+            429,
             "1",
             r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#,
         ),
-        ("Thu, 01 Jan 1970 00:00:00 GMT", "too many requests"),
-        ("", "<html><h1>429 Too Many Requests</h1></html>"),
+        (429, "Thu, 01 Jan 1970 00:00:00 GMT", "too many requests"),
+        (429, "", "<html><h1>429 Too Many Requests</h1></html>"),
     ] {
         let asked = AtomicU32::new(0);
         let server = Server::start(move |seen| {
             if seen.target.contains("referrers") && asked.fetch_add(1, Ordering::SeqCst) == 0 {
-                let busy = reply(429).body(body);
+                let busy = reply(status).body(body);
                 return if shape.is_empty() {
                     busy
                 } else {
@@ -564,6 +566,14 @@ fn without_the_api_the_fallback_tag_counts_unless_it_is_no_index_or_the_subject(
         }
     }
     assert_eq!(repository.attached(&subjects[0]).unwrap()[0].descriptor, entry);
+    assert!(matches!(
+        repository.referrers(&subjects[0]),
+        Ok(Referrers::Fallback(Some(_)))
+    ));
+    assert_eq!(
+        repository.referrers(&subjects[3]).unwrap(),
+        Referrers::Fallback(None)
+    );
 }
 
 #[test]
