@@ -32,8 +32,6 @@ mod url;
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod testserver;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::limits::lock;
-use super::{Access, Client, Options, Repository};
+use super::super::limits::lock;
+use super::super::{Access, Client, Options, Repository};
 use crate::oci::RepositoryName;
 
 /// A request as it came; `body` is what arrived of it.
