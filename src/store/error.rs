@@ -75,6 +75,17 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Content stopped coming in the middle, again and again.
+    #[error("{place} stopped in the middle of {what}")]
+    Interrupted {
+        /// The place asked.
+        place: String,
+        /// What was being read, and how far it came.
+        what: String,
+        /// What the network or the medium said.
+        #[source]
+        source: io::Error,
+    },
     /// Content came that is not what its digest or size says.
     #[error("what {place} holds as {digest} is not that content: {why}")]
     Damaged {
