@@ -6,6 +6,7 @@ mod interrupt;
 mod pack;
 mod printer;
 mod progress;
+mod push;
 
 use std::process::ExitCode;
 
@@ -43,6 +44,10 @@ Exit codes:
 enum Verb {
     /// Packs images from registries, layouts and archives into one file
     Pack(Box<pack::Args>),
+    /// Pushes bundles into a registry
+    Push(Box<push::PushArgs>),
+    /// Copies images from registry to registry
+    Mirror(Box<push::MirrorArgs>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -66,6 +71,8 @@ pub fn main() -> ExitCode {
     interrupt::listen();
     let result = match cli.verb {
         Verb::Pack(args) => pack::run(&args, &printer),
+        Verb::Push(args) => push::run_push(&args, &printer),
+        Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);
