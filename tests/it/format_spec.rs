@@ -4,6 +4,7 @@
 //! tests' own, with Python and with GNU tar; the code under test only writes the files and refuses bad ones.
 
 mod archive;
+mod build;
 mod golden;
 mod made;
 mod reader;
