@@ -6,9 +6,9 @@
 mod archive;
 mod build;
 mod golden;
+mod layout;
 mod made;
 mod reader;
 mod record;
-mod sections;
 mod text;
 mod walk;

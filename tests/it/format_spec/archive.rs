@@ -50,7 +50,7 @@ fn b_1_head_body_trailer_and_zero_blocks_stand_in_order_without_anything_between
             path if path.starts_with("blobs/") || path.starts_with(".barge-gap/") => 1,
             _ => 0,
         };
-        let parts: Vec<u8> = made.entries.iter().map(|entry| part(&entry.path)).collect();
+        let parts: Vec<u32> = made.entries.iter().map(|entry| part(&entry.path)).collect();
         assert!(parts.is_sorted(), "{parts:?}");
         assert_eq!(parts.iter().filter(|part| **part == 2).count(), 1);
     }

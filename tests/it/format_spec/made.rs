@@ -102,7 +102,7 @@ impl Default for How {
 }
 
 /// Packs a site to `output`.
-pub fn pack(site: &Site, how: How, output: Output) -> Result<Outcome, PackError> {
+pub fn pack(site: &Site, how: How, output: Output) -> Result<Outcome, Box<PackError>> {
     let temp = tempfile::tempdir().unwrap();
     let roots: Vec<(&str, Descriptor)> = site.roots.iter().map(|(n, d)| (n.as_str(), d.clone())).collect();
     write_layout(temp.path(), &site.content, &roots);
@@ -121,7 +121,7 @@ pub fn pack_from(
     platforms: &[&str],
     how: How,
     output: Output,
-) -> Result<Outcome, PackError> {
+) -> Result<Outcome, Box<PackError>> {
     let wish = |name: &String| Wish {
         name: name.parse().unwrap(),
         reference: None,
@@ -142,7 +142,8 @@ pub fn pack_from(
         output,
     };
     let wishes: Vec<Wish> = names.iter().map(wish).collect();
-    Prepared::new(vec![source], &wishes, options)?.write(&Silent)
+    let prepared = Prepared::new(vec![source], &wishes, options).map_err(Box::new)?;
+    prepared.write(&Silent).map_err(Box::new)
 }
 
 /// An archive in memory, with the pieces that most tests look at.
