@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests, helpers too, a panic is the report")]
 
+mod format_spec;
 mod support;
 mod support_tests;
