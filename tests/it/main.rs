@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests, helpers too, a panic is the report")]
 
+mod bundles;
+mod damage;
 mod support;
 mod support_tests;
+mod verify;

@@ -9,7 +9,7 @@ use super::subject::{State, Subject, is_aligned, read_range};
 use crate::bundle::table::{BlobRef, BlobTable};
 use crate::bundle::trailer::{TRAILER_PATH, TRAILER_SIZE, Trailer};
 use crate::oci::Digest;
-use crate::store::archive::{BLOCK, END_OF_ARCHIVE, entry_length, header, header_length};
+use crate::store::archive::{END_OF_ARCHIVE, entry_length, header, header_length};
 
 /// What the file should be, and is.
 pub(super) struct Shape {
@@ -35,14 +35,25 @@ fn body_length(blobs: &BlobTable) -> Option<u64> {
 }
 
 /// Returns where the offsets of the table count from: the end of the head, also where the head's end is damaged.
-pub(super) fn base_of(file: &File, length: u64, head: &FoundHead, blobs: &BlobTable, trailer: Option<&Trailer>) -> u64 {
+pub(super) fn base_of(
+    file: &File,
+    length: u64,
+    head: &FoundHead,
+    blobs: &BlobTable,
+    trailer: Option<&Trailer>,
+) -> u64 {
     if head.faults.iter().all(|(_, at, _)| *at != head.end) {
         return head.end;
     }
-    let behind = body_length(blobs).map(|body| body + entry_length(TRAILER_PATH, TRAILER_SIZE) + END_OF_ARCHIVE);
+    let behind =
+        body_length(blobs).map(|body| body + entry_length(TRAILER_PATH, TRAILER_SIZE) + END_OF_ARCHIVE);
     let by_length = |length: u64| behind.and_then(|behind| length.checked_sub(behind));
-    let candidates =
-        [Some(head.end), head.resumed, trailer.and_then(|trailer| by_length(trailer.length)), by_length(length)];
+    let candidates = [
+        Some(head.end),
+        head.resumed,
+        trailer.and_then(|trailer| by_length(trailer.length)),
+        by_length(length),
+    ];
     let fits = |base: &u64| {
         // More than damage could take away at one place, and few enough to look at.
         let rows = blobs.iter().take(16);
@@ -100,7 +111,11 @@ pub(super) fn check_shape(
             ),
         );
     } else if length > expected {
-        findings.at("length-mismatch", expected, format!("the file has {length} bytes where its record makes {expected}"));
+        findings.at(
+            "length-mismatch",
+            expected,
+            format!("the file has {length} bytes where its record makes {expected}"),
+        );
     }
     shape
 }
@@ -119,7 +134,10 @@ fn check_places(
         match Subject::extent(base, &row) {
             Some((start, end)) if end <= length && is_aligned(start) => extents.push((start, end, at)),
             _ => {
-                let text = format!("the record puts {} bytes at {} behind the head, where no file can have them", row.size, row.offset);
+                let text = format!(
+                    "the record puts {} bytes at {} behind the head, where no file can have them",
+                    row.size, row.offset
+                );
                 findings.content("table-misplaced", row.digest, None, text);
                 states[at] = State::Missing;
             }
@@ -133,7 +151,12 @@ fn check_places(
             let text = format!("the record puts it into bytes that other content has up to byte {reached}");
             findings.content("table-overlap", row.digest, Some(start), text);
         } else if start > reached {
-            findings.content("table-misplaced", row.digest, Some(start), format!("the record leaves room before it from byte {reached}"));
+            findings.content(
+                "table-misplaced",
+                row.digest,
+                Some(start),
+                format!("the record leaves room before it from byte {reached}"),
+            );
             check_unlisted(file, reached..start, blobs, base, findings);
         }
         reached = reached.max(end);
@@ -192,12 +215,18 @@ pub(super) fn check_end(
     if shape.whole_until.is_some() {
         return;
     }
-    let start = shape.body_end.or_else(|| length.checked_sub(entry_length(TRAILER_PATH, TRAILER_SIZE) + END_OF_ARCHIVE));
+    let start = shape
+        .body_end
+        .or_else(|| length.checked_sub(entry_length(TRAILER_PATH, TRAILER_SIZE) + END_OF_ARCHIVE));
     let Some(start) = start else { return };
     let data = start + header_length(TRAILER_PATH, TRAILER_SIZE);
     let expected = header(TRAILER_PATH, TRAILER_SIZE);
     if !read_range(file, start, expected.len() as u64, u64::MAX).is_ok_and(|bytes| bytes == expected) {
-        findings.at("tar-header-damaged", start, "the tar header of the trailer is not the one that barge writes");
+        findings.at(
+            "tar-header-damaged",
+            start,
+            "the tar header of the trailer is not the one that barge writes",
+        );
     }
     let trailer = read_range(file, data, TRAILER_SIZE, u64::MAX).ok();
     match trailer.as_deref().and_then(Trailer::parse) {
@@ -227,6 +256,6 @@ pub(super) fn check_end(
         } else {
             findings.at("trailing-data", place, "there is data behind the archive's end");
         }
-        check_unlisted(file, end - end % BLOCK..length, blobs, shape.base, findings);
+        check_unlisted(file, start..length, blobs, shape.base, findings);
     }
 }

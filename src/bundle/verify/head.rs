@@ -10,7 +10,8 @@ use super::report::{Findings, shown};
 use super::salvage::{HEAD_PATHS, finding_of, resync};
 use super::subject::{Root, read_range};
 use crate::bundle::head::{
-    CONTAINERD_NAME, DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH, PAD_PATH, REF_NAME, attached_name, layout_file,
+    CONTAINERD_NAME, DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH, PAD_PATH, REF_NAME, attached_name,
+    layout_file,
 };
 use crate::bundle::record::{RECORD_PATH, Record, RecordError};
 use crate::bundle::trailer::Trailer;
@@ -89,8 +90,12 @@ pub(super) fn find(file: &File, length: u64, trailer: Option<&Trailer>) -> Found
             && head.file(RECORD_PATH).is_none()
             && digest_of(file, at + BLOCK, trailer.record_size).is_ok_and(|digest| digest == trailer.record)
         {
-            let found =
-                HeadFile { path: RECORD_PATH.to_owned(), start: at, data: at + BLOCK, size: trailer.record_size };
+            let found = HeadFile {
+                path: RECORD_PATH.to_owned(),
+                start: at,
+                data: at + BLOCK,
+                size: trailer.record_size,
+            };
             head.end = found.end();
             head.files.push(found);
             head.faults.push(fault);
@@ -103,13 +108,11 @@ pub(super) fn find(file: &File, length: u64, trailer: Option<&Trailer>) -> Found
             matches!(entry, Some(Ok(entry)) if HEAD_PATHS.contains(&entry.path.as_str()))
         });
         head.faults.push(fault);
-        match goes_on {
-            Some(next) => head.end = next,
-            None => {
-                head.resumed = next;
-                return head;
-            }
-        }
+        let Some(next) = goes_on else {
+            head.resumed = next;
+            return head;
+        };
+        head.end = next;
     }
 }
 
@@ -123,7 +126,8 @@ fn digest_of(file: &File, start: u64, size: u64) -> io::Result<Digest> {
     let mut at = 0;
     while at < size {
         let want = (size - at).min(piece.len() as u64) as usize;
-        let count = read_full(file, &mut piece[..want], start.saturating_add(at)).map_err(|(_, error)| error)?;
+        let count =
+            read_full(file, &mut piece[..want], start.saturating_add(at)).map_err(|(_, error)| error)?;
         if count < want {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -144,7 +148,10 @@ pub(super) struct ReadRecord {
 ///
 /// # Errors
 /// Kind and words of a finding, where it can't be used.
-pub(super) fn read_record(from: impl Read, findings: &mut Findings) -> Result<ReadRecord, (&'static str, String)> {
+pub(super) fn read_record(
+    from: impl Read,
+    findings: &mut Findings,
+) -> Result<ReadRecord, (&'static str, String)> {
     struct Hashing<R>(R, Hasher, u64);
     impl<R: Read> Read for Hashing<R> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -170,8 +177,13 @@ pub(super) fn read_record(from: impl Read, findings: &mut Findings) -> Result<Re
         findings.whole("record-damaged", "`barge.json` is not in the one form in which barge writes it");
     }
     let names: Vec<String> = record.images.iter().map(|image| image.name.to_string()).collect();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] >= pair[1]) {
-        findings.whole("record-damaged", format!("it lists {} before {}, out of order", shown(&pair[0]), shown(&pair[1])));
+    if let Some((first, second)) =
+        names.iter().zip(names.iter().skip(1)).find(|(first, second)| first >= second)
+    {
+        findings.whole(
+            "record-damaged",
+            format!("it lists {} before {}, out of order", shown(first), shown(second)),
+        );
     }
     for row in record.absent.iter().filter(|row| record.blobs.find(&row.digest).is_some()) {
         findings.content("record-damaged", &row.digest, None, "it is listed both as held and as left out");
@@ -186,7 +198,11 @@ pub(super) fn check_entries(file: &File, head: &FoundHead, base: u64, findings: 
     for found in &head.files {
         let place = HEAD_PATHS.iter().position(|path| *path == found.path);
         if last >= place {
-            findings.at("entry-duplicate", found.start, format!("`{}` is there twice or out of order", found.path));
+            findings.at(
+                "entry-duplicate",
+                found.start,
+                format!("`{}` is there twice or out of order", found.path),
+            );
         }
         last = place;
         let expected = header(&found.path, found.size);
@@ -198,7 +214,11 @@ pub(super) fn check_entries(file: &File, head: &FoundHead, base: u64, findings: 
             findings.at("tar-header-damaged", found.start, text);
         }
         if found.start != expected_start && !head.faults.iter().any(|(_, at, _)| *at < found.start) {
-            findings.at("entry-unlisted", expected_start, format!("there is something before `{}`", found.path));
+            findings.at(
+                "entry-unlisted",
+                expected_start,
+                format!("there is something before `{}`", found.path),
+            );
         }
         let tail = found.data + found.size;
         // A pad is nothing but zeros.
@@ -244,7 +264,8 @@ pub(super) fn check_files(
     }
     match (&record.docker_manifest, read(DOCKER_MANIFEST_PATH)) {
         (None, None) => {}
-        (None, Some(_)) => findings.whole("docker-manifest-mismatch", "`manifest.json` is there and the record knows of none"),
+        (None, Some(_)) => findings
+            .whole("docker-manifest-mismatch", "`manifest.json` is there and the record knows of none"),
         (Some(digest), Some(Ok(bytes))) if Digest::sha256(&bytes) == *digest => {
             check_docker_manifest(record, &bytes, findings);
         }
@@ -256,7 +277,11 @@ fn unlike(path: &str, found: Option<io::Result<Vec<u8>>>) -> String {
     match found {
         None => format!("`{path}` is not found"),
         Some(Err(error)) => format!("`{path}` can't be read: {error}"),
-        Some(Ok(bytes)) => format!("`{path}` has other content ({} bytes that hash to {})", bytes.len(), Digest::sha256(&bytes)),
+        Some(Ok(bytes)) => format!(
+            "`{path}` has other content ({} bytes that hash to {})",
+            bytes.len(),
+            Digest::sha256(&bytes)
+        ),
     }
 }
 
@@ -327,7 +352,8 @@ fn check_index(record: &Record, bytes: &[u8], findings: &mut Findings) {
         if let Some(alias) = entry.annotations.get(CONTAINERD_NAME)
             && Some(alias) != name.as_ref()
         {
-            let text = format!("`index.json` gives {shown_name} a second name for containerd: {}", shown(alias));
+            let text =
+                format!("`index.json` gives {shown_name} a second name for containerd: {}", shown(alias));
             findings.content("index-unlisted", &entry.digest, None, text);
         }
         match record.blobs.find(&entry.digest) {
@@ -336,7 +362,9 @@ fn check_index(record: &Record, bytes: &[u8], findings: &mut Findings) {
                 "index-unlisted",
                 &entry.digest,
                 None,
-                format!("`index.json` lists it ({shown_name}) with a type or size that the record does not have"),
+                format!(
+                    "`index.json` lists it ({shown_name}) with a type or size that the record does not have"
+                ),
             ),
         }
         if !known.contains(&(name.clone(), &entry.digest)) {
@@ -367,7 +395,8 @@ fn check_docker_manifest(record: &Record, bytes: &[u8], findings: &mut Findings)
         return;
     };
     for path in images.iter().flat_map(|image| image.layers.iter().chain([&image.config])) {
-        let row = Digest::from_blob_path(path).and_then(|digest| record.blobs.find(&digest).map(|(_, row)| row.role));
+        let row = Digest::from_blob_path(path)
+            .and_then(|digest| record.blobs.find(&digest).map(|(_, row)| row.role));
         if !row.is_some_and(crate::bundle::table::Role::is_shipped) {
             let text = format!("`manifest.json` refers to `{}`, which the bundle does not hold", shown(path));
             findings.whole("docker-manifest-mismatch", text);

@@ -38,12 +38,18 @@ pub(super) fn judge(
     images.sort_by(|a, b| (&a.name, &a.root).cmp(&(&b.name, &b.root)));
     let roots = images_by_root(closure);
     for finding in findings.iter_mut() {
-        let node = finding.digest.as_ref().and_then(|digest| closure.node(subject, digest));
-        if let Some(node) = node {
-            finding.costs = costs(subject, closure, &roots, node);
-        }
+        let nodes = match &finding.digest {
+            Some(digest) => closure.node(subject, digest).into_iter().collect(),
+            None if finding.id == "truncated" => cut_off(subject, closure),
+            None => Vec::new(),
+        };
+        finding.costs = costs(subject, closure, &roots, nodes);
     }
-    Judgement { images, counts: counts(subject, closure, restricted), resend: resend(subject, closure, restricted) }
+    Judgement {
+        images,
+        counts: counts(subject, closure, restricted),
+        resend: resend(subject, closure, restricted),
+    }
 }
 
 fn texts(platforms: &[Platform]) -> Vec<String> {
@@ -69,25 +75,41 @@ fn broken_images(subject: &Subject, closure: &Closure) -> HashSet<usize> {
         .collect();
     let mut seen: HashSet<NodeId> = stack.iter().copied().collect();
     while let Some(node) = stack.pop() {
-        stack.extend(closure.parents(node).iter().map(|edge| edge.parent).filter(|parent| seen.insert(*parent)));
+        stack.extend(
+            closure.parents(node).iter().map(|edge| edge.parent).filter(|parent| seen.insert(*parent)),
+        );
     }
     // Images whose root itself is left out or unknown have no node.
     let rooted: HashSet<usize> = closure.roots.iter().map(|(_, image)| *image).collect();
     let rootless = (0..subject.images.len()).filter(|image| !rooted.contains(image));
-    closure.roots.iter().filter(|(node, _)| seen.contains(node)).map(|(_, image)| *image).chain(rootless).collect()
+    closure
+        .roots
+        .iter()
+        .filter(|(node, _)| seen.contains(node))
+        .map(|(_, image)| *image)
+        .chain(rootless)
+        .collect()
 }
 
-/// Walks from a node up to the images that need it.
+/// Returns what is behind the place where the file was cut off.
+fn cut_off(subject: &Subject, closure: &Closure) -> Vec<NodeId> {
+    let rows =
+        (0..subject.blobs.len()).filter(|at| closure.reached[*at] && subject.states[*at] == State::Missing);
+    let lost = subject.blobs.len()..subject.blobs.len() + closure.lost.len();
+    rows.chain(lost).map(|node| node as NodeId).collect()
+}
+
+/// Walks from nodes up to the images that need them.
 fn costs(
     subject: &Subject,
     closure: &Closure,
     roots: &HashMap<NodeId, Vec<usize>>,
-    node: NodeId,
+    nodes: Vec<NodeId>,
 ) -> Vec<Cost> {
     /// What is known on the way up: the platform of the manifest below, and whether the way came over an attachment.
     type Step<'a> = (NodeId, Option<&'a Platform>, bool);
     let mut costs: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
-    let mut stack: Vec<Step<'_>> = vec![(node, None, false)];
+    let mut stack: Vec<Step<'_>> = nodes.into_iter().map(|node| (node, None, false)).collect();
     let mut seen: HashSet<Step<'_>> = stack.iter().copied().collect();
     while let Some((node, platform, attached)) = stack.pop() {
         let platform = platform.or_else(|| closure.platforms.get(&node));

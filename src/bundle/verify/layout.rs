@@ -48,7 +48,8 @@ pub(super) fn open_tar(
         if entry.kind != EntryKind::File {
             // Folders and whatever else a producer packs along are no part of the layout.
             if digest.is_some() || is_head {
-                let text = format!("`{}` is no regular file, and is not followed or read", shown(&entry.path));
+                let text =
+                    format!("`{}` is no regular file, and is not followed or read", shown(&entry.path));
                 findings.at("entry-unusable", entry.start, text);
             }
             return true;
@@ -57,7 +58,12 @@ pub(super) fn open_tar(
             if head.iter().any(|found| found.path == entry.path) {
                 findings.at("entry-duplicate", entry.start, format!("`{}` is there twice", entry.path));
             }
-            head.push(HeadFile { path: entry.path, start: entry.start, data: entry.data_offset, size: entry.size });
+            head.push(HeadFile {
+                path: entry.path,
+                start: entry.start,
+                data: entry.data_offset,
+                size: entry.size,
+            });
         } else if let Some(digest) = digest {
             if !seen.insert(digest.clone()) {
                 findings.content("entry-duplicate", &digest, Some(entry.start), "it is there twice");
@@ -72,7 +78,11 @@ pub(super) fn open_tar(
                 size: entry.size,
             });
         } else if form == Form::Remains && entry.path != TRAILER_PATH && !entry.path.starts_with(GAP_PREFIX) {
-            findings.at("entry-unlisted", entry.start, format!("`{}` is no part of a bundle", shown(&entry.path)));
+            findings.at(
+                "entry-unlisted",
+                entry.start,
+                format!("`{}` is no part of a bundle", shown(&entry.path)),
+            );
         }
         true
     });
@@ -88,7 +98,8 @@ pub(super) fn open_tar(
     let blobs = table(rows, path)?;
     let states = vec![State::Unread; blobs.len()];
     let place = Place::File { file, base: 0, exact: false };
-    let subject = Subject { place, blobs, absent: AbsentTable::default(), images, recorded: false, states };
+    let (absent, strict) = (AbsentTable::default(), whole_until.is_some());
+    let subject = Subject { place, blobs, absent, images, recorded: false, strict, states };
     Ok(Opened { subject, form, bundle: None, length: Some(length), whole_until })
 }
 
@@ -169,7 +180,7 @@ pub(super) fn open_folder(path: &Path, findings: &mut Findings) -> std::result::
     let blobs = table(rows, path)?;
     let states = vec![State::Unread; blobs.len()];
     let (absent, place) = (AbsentTable::default(), Place::Folder(files));
-    let subject = Subject { place, blobs, absent, images, recorded: false, states };
+    let subject = Subject { place, blobs, absent, images, recorded: false, strict: false, states };
     Ok(Opened { subject, form, bundle: None, length: None, whole_until: None })
 }
 
@@ -197,12 +208,16 @@ fn check_listed(
         for entry in entries {
             let entry = match entry {
                 Ok(entry) => entry,
-                Err(source) => return Err(StoreError::Io { path: folder, action: "can't be listed", source }),
+                Err(source) => {
+                    return Err(StoreError::Io { path: folder, action: "can't be listed", source });
+                }
             };
             let name = entry.file_name().to_string_lossy().into_owned();
             let digest = Digest::from_blob_path(&format!("blobs/{algorithm}/{name}"));
             match (digest, known) {
-                (Some(digest), Some(known)) if known.find(&digest).is_none_or(|(_, row)| row.role == Role::Gap) => {
+                (Some(digest), Some(known))
+                    if known.find(&digest).is_none_or(|(_, row)| row.role == Role::Gap) =>
+                {
                     findings.content("entry-unlisted", &digest, None, "the record does not list it as held");
                 }
                 (Some(_), Some(_)) => {}
@@ -214,7 +229,9 @@ fn check_listed(
                         role: Role::Opaque,
                         size: size.unwrap_or(0),
                     }),
-                    Err(error) => findings.content("entry-unusable", &digest, None, shown(&error.to_string())),
+                    Err(error) => {
+                        findings.content("entry-unusable", &digest, None, shown(&error.to_string()));
+                    }
                 },
                 (None, _) => {
                     let text = format!("`blobs/{algorithm}/{}` is no blob by its name", shown(&name));

@@ -114,7 +114,10 @@ pub fn verify(path: &Path, options: &Options, progress: &dyn Progress) -> Result
     for at in &chosen {
         let root = &subject.images[*at];
         if root.failed {
-            findings.whole("failed-image", format!("{} could not be had whole when the bundle was packed", root.name));
+            findings.whole(
+                "failed-image",
+                format!("{} could not be had whole when the bundle was packed", root.name),
+            );
             if let Some(finding) = findings.list_mut().last_mut() {
                 finding.digest = root.descriptor.as_ref().map(|descriptor| descriptor.digest.clone());
             }
@@ -226,11 +229,17 @@ fn read_all(
         if row.role == Role::Gap {
             subject.states[at] = State::Missing;
             if !restricted || closure.reached[at] {
-                findings.content("gap", row.digest, None, format!("{} bytes that could not be had", row.size));
+                findings.content(
+                    "gap",
+                    row.digest,
+                    None,
+                    format!("{} bytes that could not be had", row.size),
+                );
             }
         }
     }
-    let is_wanted = |at: &usize| (!restricted || closure.reached[*at]) && subject.states[*at] == State::Unread;
+    let is_wanted =
+        |at: &usize| (!restricted || closure.reached[*at]) && subject.states[*at] == State::Unread;
     let mut wanted: Vec<u32> = (0..subject.blobs.len()).filter(is_wanted).map(|at| at as u32).collect();
     let in_folder = matches!(subject.place, Place::Folder(_));
     if !in_folder {
@@ -287,6 +296,7 @@ fn read_all(
 enum Bad {
     Read(Verdict),
     Missing,
+    Length(String),
     Open(String),
 }
 
@@ -303,7 +313,7 @@ impl Bad {
             }
             Ok(verdict) => Some(Self::Read(verdict)),
             Err(error) if error.is_not_found() => Some(Self::Missing),
-            Err(StoreError::Damaged { why, .. }) => Some(Self::Open(why)),
+            Err(StoreError::Damaged { why, .. }) => Some(Self::Length(why)),
             Err(error) => Some(Self::Open(chain(&error))),
         }
     }
@@ -313,7 +323,7 @@ impl Bad {
         match self {
             Self::Missing => State::Missing,
             Self::Read(verdict) if verdict.header && verdict.found.as_ref() == Some(digest) => State::Whole,
-            Self::Read(_) | Self::Open(_) => State::Damaged,
+            Self::Read(_) | Self::Length(_) | Self::Open(_) => State::Damaged,
         }
     }
 
@@ -325,7 +335,16 @@ impl Bad {
         };
         let verdict = match self {
             Self::Missing => {
-                findings.content("blob-missing", row.digest, None, format!("{} bytes are not there", row.size));
+                findings.content(
+                    "blob-missing",
+                    row.digest,
+                    None,
+                    format!("{} bytes are not there", row.size),
+                );
+                return false;
+            }
+            Self::Length(why) => {
+                findings.content("blob-damaged", row.digest, start, why);
                 return false;
             }
             Self::Open(why) => {
@@ -337,10 +356,20 @@ impl Bad {
         let is_content = verdict.found.as_ref() == Some(row.digest);
         match &verdict.failure {
             Some((at, Some(error))) => {
-                findings.content("blob-unreadable", row.digest, Some(*at), format!("reading failed: {error}"));
+                findings.content(
+                    "blob-unreadable",
+                    row.digest,
+                    Some(*at),
+                    format!("reading failed: {error}"),
+                );
             }
             Some((at, None)) => {
-                findings.content("blob-unreadable", row.digest, Some(*at), "the file ended while it was read");
+                findings.content(
+                    "blob-unreadable",
+                    row.digest,
+                    Some(*at),
+                    "the file ended while it was read",
+                );
             }
             None if !is_content => {
                 let found = verdict.found.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -351,13 +380,20 @@ impl Bad {
         }
         if !verdict.header {
             let text = match is_content {
-                true => "the tar header before it is not the one that barge writes; the content itself is whole",
+                true => {
+                    "the tar header before it is not the one that barge writes; the content itself is whole"
+                }
                 false => "the tar header before it is not the one that barge writes",
             };
             findings.content("tar-header-damaged", row.digest, start, text);
         }
         if let Some(at) = verdict.padding {
-            findings.content("padding", row.digest, Some(at), "not zero, behind the content, which is not touched");
+            findings.content(
+                "padding",
+                row.digest,
+                Some(at),
+                "not zero, behind the content, which is not touched",
+            );
         }
         !verdict.header
     }
@@ -372,4 +408,3 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
-

@@ -172,10 +172,7 @@ mod tests {
     impl ReadAt for Failing {
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
             let end = (offset + buffer.len() as u64).min(self.bytes.len() as u64);
-            if offset < self.bad.end
-                && end > self.bad.start
-                && self.times.load(Ordering::Relaxed) > 0
-            {
+            if offset < self.bad.end && end > self.bad.start && self.times.load(Ordering::Relaxed) > 0 {
                 if offset >= self.bad.start {
                     self.times.fetch_sub(1, Ordering::Relaxed);
                     return Err(io::Error::from_raw_os_error(5));

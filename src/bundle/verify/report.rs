@@ -68,7 +68,7 @@ impl Amount {
 /// What was counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Content that was read and hashed; the bytes are those that could be read.
+    /// Content that was to be read; the bytes are those that could be read and were hashed.
     pub checked: Amount,
     /// Content that is whole.
     pub whole: Amount,

@@ -36,11 +36,7 @@ fn is_known(path: &str) -> bool {
 /// end mark begins, if there is one. What stands after it is looked at too.
 ///
 /// The scan ends where `take` returns false.
-pub(super) fn scan(
-    file: &File,
-    range: Range<u64>,
-    take: &mut dyn FnMut(Item) -> bool,
-) -> Option<u64> {
+pub(super) fn scan(file: &File, range: Range<u64>, take: &mut dyn FnMut(Item) -> bool) -> Option<u64> {
     let mut start = range.start;
     // While lost, nothing counts but entries with names that layouts have.
     let mut lost = false;
@@ -93,18 +89,20 @@ pub(super) fn resync(file: &File, range: Range<u64>) -> Option<u64> {
     let mut at = range.start.checked_next_multiple_of(BLOCK)?;
     while at < range.end {
         let want = (range.end - at).min(PIECE as u64) as usize;
-        let count = match read_full(file, &mut buffer[..want], at) {
-            Ok(count) => count,
-            // Beyond a bad place there may be good ones.
-            Err(_) => {
-                at += PIECE as u64;
-                continue;
-            }
+        // Beyond a bad place there may be good ones.
+        let Ok(count) = read_full(file, &mut buffer[..want], at) else {
+            at += PIECE as u64;
+            continue;
         };
-        for (block, offset) in buffer[..count].as_chunks::<{ BLOCK as usize }>().0.iter().zip((at..).step_by(512)) {
+        for (block, offset) in
+            buffer[..count].as_chunks::<{ BLOCK as usize }>().0.iter().zip((at..).step_by(512))
+        {
             if let Ok(Some(header)) = parse_header_block(block) {
                 let extends = matches!(header.type_flag, b'x' | b'L');
-                if extends || std::str::from_utf8(&header.path).is_ok_and(|path| is_known(path.trim_start_matches("./"))) {
+                if extends
+                    || std::str::from_utf8(&header.path)
+                        .is_ok_and(|path| is_known(path.trim_start_matches("./")))
+                {
                     return Some(offset);
                 }
             }
@@ -121,7 +119,9 @@ pub(super) fn resync(file: &File, range: Range<u64>) -> Option<u64> {
 pub(super) fn finding_of(fault: &TarFault) -> (&'static str, String) {
     let id = match fault {
         TarFault::Truncated { .. } | TarFault::MissingEnd { .. } => "truncated",
-        TarFault::BadChecksum { .. } | TarFault::BadSize { .. } | TarFault::BadExtension { .. } => "tar-header-damaged",
+        TarFault::BadChecksum { .. } | TarFault::BadSize { .. } | TarFault::BadExtension { .. } => {
+            "tar-header-damaged"
+        }
         TarFault::HostilePath { .. } | TarFault::LinkOutside { .. } => "hostile-path",
         TarFault::Sparse { .. } => "entry-unusable",
         TarFault::TrailingData { .. } => "trailing-data",

@@ -61,8 +61,10 @@ pub(super) struct Subject {
     pub(super) blobs: BlobTable,
     pub(super) absent: AbsentTable,
     pub(super) images: Vec<Root>,
-    /// Whether a record says what is left out: then all else must be there.
+    /// Whether a record says what is left out.
     pub(super) recorded: bool,
+    /// Whether what nobody says is left out must be there: by a record, or because the file was cut off.
+    pub(super) strict: bool,
     /// The state of each row of `blobs`.
     pub(super) states: Vec<State>,
 }
@@ -93,7 +95,7 @@ impl Subject {
         });
         let images = whole.chain(failed).collect();
         let states = vec![State::Unread; blobs.len()];
-        Self { place, blobs, absent, images, recorded: true, states }
+        Self { place, blobs, absent, images, recorded: true, strict: true, states }
     }
 
     /// Returns the path of a row's entry.
@@ -129,9 +131,10 @@ impl Subject {
                 Ok(read_extent(file, &extent, buffer, progress))
             }
             Place::Folder(files) => {
-                let (file, length) = files
-                    .blob_file(row.digest)?
-                    .ok_or_else(|| StoreError::NotFound { place: files.place(), what: row.digest.to_string() })?;
+                let (file, length) = files.blob_file(row.digest)?.ok_or_else(|| StoreError::NotFound {
+                    place: files.place(),
+                    what: row.digest.to_string(),
+                })?;
                 if !cached {
                     forget(&file);
                 }

@@ -49,11 +49,15 @@ struct Way {
     attached: bool,
     /// Whether it is part of a manifest that travels.
     kept: bool,
+    /// Whether it belongs to a platform that the producer of a layout seems to have left out.
+    left_out: bool,
 }
 
 struct Task {
     node: NodeId,
     media_type: String,
+    /// Whether an index lists it.
+    is_child: bool,
 }
 
 /// Walks the images at the places `chosen`.
@@ -63,10 +67,13 @@ pub(super) fn walk(subject: &Subject, chosen: &[usize], findings: &mut Findings)
         findings,
         closure: Closure { reached: vec![false; subject.blobs.len()], ..Closure::default() },
         parsed: HashSet::new(),
+        left_out: HashSet::new(),
+        indexes: Vec::new(),
     };
     for at in chosen {
         walk.image(*at);
     }
+    walk.check_indexes();
     let mut closure = walk.closure;
     closure.edges.sort_unstable();
     closure.edges.dedup();
@@ -78,16 +85,25 @@ struct Walk<'a> {
     findings: &'a mut Findings,
     closure: Closure,
     parsed: HashSet<NodeId>,
+    /// Manifests of platforms that the producer of a layout seems to have left out.
+    left_out: HashSet<NodeId>,
+    /// Indexes of a layout without a record, with their children that are here.
+    indexes: Vec<(NodeId, Vec<NodeId>)>,
 }
 
 impl Walk<'_> {
     fn image(&mut self, at: usize) {
         let root = &self.subject.images[at];
         let Some(descriptor) = &root.descriptor else { return };
-        let way = Way { parent: None, attached: false, kept: true };
+        let way = Way { parent: None, attached: false, kept: true, left_out: false };
         let Some((node, task)) = self.meet(descriptor, &way, true) else {
             let name = shown(&root.name);
-            self.findings.content("closure-missing", &descriptor.digest, None, format!("the root of {name} is left out"));
+            self.findings.content(
+                "closure-missing",
+                &descriptor.digest,
+                None,
+                format!("the root of {name} is left out"),
+            );
             return;
         };
         self.closure.roots.push((node, at));
@@ -96,7 +112,8 @@ impl Walk<'_> {
             let parent = self.subject.blobs.find(&entry.subject).map(|(row, _)| row as NodeId);
             if parent.is_none() && self.subject.absent.find(&entry.subject).is_none() {
                 let name = shown(&root.name);
-                let text = format!("for {name} it is attached to {}, which the record does not know", entry.subject);
+                let text =
+                    format!("for {name} it is attached to {}, which the record does not know", entry.subject);
                 self.findings.content("closure-missing", &entry.digest, None, text);
             }
             // Below a damaged manifest its own attachments are not reached: they are the image's all the same.
@@ -108,7 +125,7 @@ impl Walk<'_> {
                     None => Descriptor::new(media_type::OCI_MANIFEST, entry.digest.clone(), 0),
                 },
             };
-            let way = Way { parent: parent.or(Some(node)), attached: true, kept: true };
+            let way = Way { parent: parent.or(Some(node)), attached: true, kept: true, left_out: false };
             if let Some((_, task)) = self.meet(&descriptor, &way, true) {
                 self.below(task);
             }
@@ -135,13 +152,25 @@ impl Walk<'_> {
                 }
             };
             let kept = row.role != Role::Unshipped;
-            let way = Way { parent: Some(task.node), attached: false, kept };
-            let mut there = 0;
+            // Other producers leave a platform out by its content and may keep its manifest.
+            let left_out = match &manifest {
+                Manifest::Image(image) => {
+                    task.is_child
+                        && !self.subject.strict
+                        && self.subject.blobs.find(&image.config.digest).is_none()
+                }
+                Manifest::Index(_) => false,
+            };
+            let way = Way { parent: Some(task.node), attached: false, kept, left_out };
+            if left_out {
+                self.left_out.insert(task.node);
+            }
+            let mut there = Vec::new();
             let is_index = matches!(manifest, Manifest::Index(_));
             for child in manifest.descriptors() {
                 self.check_data(child, row.digest);
                 let Some((node, task)) = self.meet(child, &way, is_index) else { continue };
-                there += 1;
+                there.push(node);
                 if is_index && let Some(platform) = choosable(child) {
                     self.closure.platforms.entry(node).or_insert_with(|| platform.clone());
                 }
@@ -150,32 +179,55 @@ impl Walk<'_> {
             if let Some(subject) = manifest.subject() {
                 self.check_data(subject, row.digest);
             }
-            let empty = manifest.descriptors().next().is_none();
-            if is_index && !self.subject.recorded && there == 0 && !empty {
-                self.findings.content("closure-missing", row.digest, None, "nothing of what this index lists is here");
-                self.closure.unsound.insert(task.node);
+            if is_index && !self.subject.recorded && manifest.descriptors().next().is_some() {
+                self.indexes.push((task.node, there));
+            }
+        }
+    }
+
+    /// Finds indexes of which nothing is here: leaving out every platform is no purpose anybody has.
+    fn check_indexes(&mut self) {
+        for (node, children) in std::mem::take(&mut self.indexes) {
+            if children.iter().all(|child| self.left_out.contains(child))
+                && let Some(row) = self.subject.blobs.get(node as usize)
+            {
+                let text = "no image that this index lists is here with its content";
+                self.findings.content("closure-missing", row.digest, None, text);
+                self.closure.unsound.insert(node);
             }
         }
     }
 
     /// Takes note of a descriptor; returns its node, unless it is left out, and the manifest to go on with.
-    fn meet(&mut self, descriptor: &Descriptor, way: &Way, may_be_manifest: bool) -> Option<(NodeId, Option<Task>)> {
+    fn meet(
+        &mut self,
+        descriptor: &Descriptor,
+        way: &Way,
+        may_be_manifest: bool,
+    ) -> Option<(NodeId, Option<Task>)> {
         let digest = &descriptor.digest;
         if let Some((at, row)) = self.subject.blobs.find(digest) {
             let node = at as NodeId;
             if row.size != descriptor.size {
                 let text = match way.parent.and_then(|parent| self.digest(parent)) {
-                    Some(parent) => format!("{parent} gives it {} bytes; it has {}", descriptor.size, row.size),
+                    Some(parent) => {
+                        format!("{parent} gives it {} bytes; it has {}", descriptor.size, row.size)
+                    }
                     None => format!("`index.json` gives it {} bytes; it has {}", descriptor.size, row.size),
                 };
                 self.findings.content("size-mismatch", digest, None, text);
                 self.closure.unsound.insert(node);
             }
-            self.link(node, way);
-            self.closure.reached[at] = true;
+            // What others need too, a manifest that does not travel does not.
+            if (way.kept && !way.left_out) || row.role == Role::Unshipped {
+                self.link(node, way);
+                self.closure.reached[at] = true;
+            }
             let kept_as_manifest = matches!(row.role, Role::Index | Role::Manifest | Role::Unshipped);
             let is_manifest = may_be_manifest && (kept_as_manifest || is_manifest(descriptor));
-            let task = is_manifest.then(|| Task { node, media_type: descriptor.media_type.clone() });
+            let is_child = way.parent.is_some() && !way.attached;
+            let task =
+                is_manifest.then(|| Task { node, media_type: descriptor.media_type.clone(), is_child });
             return Some((node, task));
         }
         if let Some(row) = self.subject.absent.find(digest) {
@@ -194,7 +246,8 @@ impl Walk<'_> {
         if !self.subject.recorded {
             // Who packed this does not say what is left out. Other producers leave out platforms and foreign layers.
             let reason = match may_be_manifest {
-                true if way.parent.is_some() => Some(Reason::Source),
+                true if way.parent.is_some() && !self.subject.strict => Some(Reason::Source),
+                false if way.left_out => Some(Reason::Platform),
                 false if media_type::is_foreign_layer(&descriptor.media_type) => Some(Reason::Foreign),
                 _ => None,
             };
@@ -252,7 +305,9 @@ impl Walk<'_> {
             Ok(bytes) if bytes.len() as u64 != descriptor.size => {
                 format!("its copy in {manifest} has {} bytes where {} belong", bytes.len(), descriptor.size)
             }
-            Ok(bytes) if !descriptor.digest.matches(&bytes) => format!("its copy in {manifest} is other content"),
+            Ok(bytes) if !descriptor.digest.matches(&bytes) => {
+                format!("its copy in {manifest} is other content")
+            }
             Ok(_) => return,
         };
         self.findings.content("data-mismatch", &descriptor.digest, None, text);
