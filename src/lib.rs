@@ -2,6 +2,7 @@
 
 pub mod bundle;
 pub mod graph;
+pub mod input;
 pub mod oci;
 pub mod pack;
 pub mod plan;

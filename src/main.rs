@@ -1,3 +1,9 @@
-//! The `barge` command.
+//! The `barge` command: a thin layer over the library of the same name.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -74,7 +74,9 @@ pub enum InputError {
         source: Box<InputError>,
     },
     /// Content without a name of its own.
-    #[error("{place} does not say what its image is called; give it a name: `registry.example/name:tag={place}`")]
+    #[error(
+        "{place} does not say what its image is called; give it a name: `registry.example/name:tag={place}`"
+    )]
     Nameless {
         /// The place.
         place: String,
@@ -126,7 +128,9 @@ pub fn parse_argument(text: &str) -> Result<Argument, InputError> {
         Some((name, source)) if !is_source(text) => (Some(reference(name)?.with_default_tag()), source),
         _ => (None, text),
     };
-    if let Some((transport, instead)) = OTHER_TRANSPORTS.iter().find(|(transport, _)| source.starts_with(transport)) {
+    if let Some((transport, instead)) =
+        OTHER_TRANSPORTS.iter().find(|(transport, _)| source.starts_with(transport))
+    {
         let transport = (*transport).to_owned();
         return Err(InputError::Transport { text: text.to_owned(), transport, instead });
     }
@@ -202,7 +206,15 @@ mod tests {
 
     #[test]
     fn spelling_alone_decides_what_is_a_file() {
-        for text in ["./layout", "/media/usb/site.oci.tar", "feb.tar", "feb.tar.zst", "feb.barge", "have.json", "../x"] {
+        for text in [
+            "./layout",
+            "/media/usb/site.oci.tar",
+            "feb.tar",
+            "feb.tar.zst",
+            "feb.barge",
+            "have.json",
+            "../x",
+        ] {
             assert!(matches!(parsed(text).place, Place::File(_)), "{text}");
         }
         for text in ["feb", "tar", "app.tar/x", "docker://feb.example/tar", "localhost:5000/feb"] {
@@ -215,11 +227,18 @@ mod tests {
         for (text, place, selector) in [
             ("oci:./layout", Place::Layout("./layout".into()), None),
             ("oci:layout:v1", Place::Layout("layout".into()), Some("v1")),
-            ("oci-archive:/a.tar:r.example/x:v1", Place::LayoutArchive("/a.tar".into()), Some("r.example/x:v1")),
+            (
+                "oci-archive:/a.tar:r.example/x:v1",
+                Place::LayoutArchive("/a.tar".into()),
+                Some("r.example/x:v1"),
+            ),
             ("docker-archive:./old.tar", Place::DockerArchive("./old.tar".into()), None),
         ] {
             let argument = parsed(text);
-            assert_eq!((argument.place, argument.selector.as_deref(), argument.name), (place, selector, None));
+            assert_eq!(
+                (argument.place, argument.selector.as_deref(), argument.name),
+                (place, selector, None)
+            );
         }
         for bad in ["oci:", "oci::v1", "dir:/x", "docker-daemon:x", "https://r.example/x"] {
             assert!(parse_argument(bad).is_err(), "{bad}");

@@ -4,4 +4,4 @@ mod argument;
 mod open;
 
 pub use argument::{Argument, InputError, Place, parse_argument, read_list};
-pub use open::{Opened, Opener, is_attached_tag};
+pub use open::{OpenError, Opened, Opener, is_attached_tag};

@@ -78,14 +78,16 @@ impl<'a> Opener<'a> {
                 let bundle = Bundle::open(path)?;
                 self.bundle(argument, bundle)
             }
-            Place::DockerArchive(path) => self.docker_archive(argument, &DockerArchive::open(path)?),
+            Place::DockerArchive(path) => self.docker_archive(argument, DockerArchive::open(path)?),
             Place::File(path) => match Bundle::open(path) {
                 Ok(bundle) => self.bundle(argument, bundle),
                 // A docker archive is no layout; if it is none either, the first error says more.
-                Err(error @ StoreError::Invalid { .. }) if path.is_file() => match DockerArchive::open(path) {
-                    Ok(archive) => self.docker_archive(argument, &archive),
-                    Err(_) => Err(error.into()),
-                },
+                Err(error @ StoreError::Invalid { .. }) if path.is_file() => {
+                    match DockerArchive::open(path) {
+                        Ok(archive) => self.docker_archive(argument, archive),
+                        Err(_) => Err(error.into()),
+                    }
+                }
                 Err(error) => Err(error.into()),
             },
         }
@@ -104,7 +106,12 @@ impl<'a> Opener<'a> {
         }
         for tag in tags {
             let reference = Reference::tagged(name.clone(), &tag);
-            self.opened.wishes.push(Wish { name: reference.clone(), reference: Some(reference), source, selector: tag });
+            self.opened.wishes.push(Wish {
+                name: reference.clone(),
+                reference: Some(reference),
+                source,
+                selector: tag,
+            });
         }
         Ok(())
     }
@@ -134,20 +141,32 @@ impl<'a> Opener<'a> {
         }
         let names = bundle.names()?;
         let source = self.source(argument.place.clone(), || Arc::new(bundle));
-        self.wishes(argument, source, names.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect())
+        self.wishes(
+            argument,
+            source,
+            names.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect(),
+        )
     }
 
-    fn docker_archive(&mut self, argument: &Argument, archive: &DockerArchive) -> Result<(), OpenError> {
+    fn docker_archive(&mut self, argument: &Argument, archive: DockerArchive) -> Result<(), OpenError> {
+        let archive = Arc::new(archive);
         let names = archive.names()?;
-        let source = self.source(argument.place.clone(), || Arc::new(archive.clone()));
+        let source = self.source(argument.place.clone(), || archive.clone());
         let before = self.opened.wishes.len();
-        self.wishes(argument, source, names.into_iter().map(|named| (named.name, named.descriptor.digest)).collect())?;
-        if archive.is_made() {
-            let place = archive.place();
-            let made = self.opened.wishes[before..].iter().map(|wish| {
-                format!("{}: {place} has no manifest, so one was made for its uncompressed layers", wish.name)
-            });
-            self.opened.notes.extend(made);
+        self.wishes(
+            argument,
+            source,
+            names.into_iter().map(|named| (named.name, named.descriptor.digest)).collect(),
+        )?;
+        for wish in &self.opened.wishes[before..] {
+            if archive.resolve(&wish.selector).is_ok_and(|descriptor| archive.is_made(&descriptor.digest)) {
+                let note = format!(
+                    "{}: {} has no manifest for its uncompressed layers, so one was made; the diff IDs are as they were",
+                    wish.name,
+                    archive.place()
+                );
+                self.opened.notes.push(note);
+            }
         }
         Ok(())
     }
@@ -171,7 +190,8 @@ impl<'a> Opener<'a> {
         if let Some(selector) = &argument.selector {
             let name = match &argument.name {
                 Some(name) => name.clone(),
-                None => full_name(selector).ok_or(InputError::Nameless { place: format!("{place}:{selector}") })?,
+                None => full_name(selector)
+                    .ok_or(InputError::Nameless { place: format!("{place}:{selector}") })?,
             };
             wish(name, selector.clone());
             return Ok(());
@@ -186,7 +206,9 @@ impl<'a> Opener<'a> {
                     wish(name.clone(), only.to_string());
                     Ok(())
                 }
-                _ => Err(InputError::SeveralImages { place, name: name.clone(), count: digests.len() }.into()),
+                _ => {
+                    Err(InputError::SeveralImages { place, name: name.clone(), count: digests.len() }.into())
+                }
             };
         }
         // Nameless entries beside named ones are attachments, which come with what they are attached to.

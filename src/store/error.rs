@@ -116,6 +116,17 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// What was to be sent could not be read; the sending was broken off.
+    #[error("{what} could not be read to send it to {place}")]
+    Content {
+        /// The place it was to go to.
+        place: String,
+        /// What was being sent.
+        what: String,
+        /// What its reader said.
+        #[source]
+        source: io::Error,
+    },
     /// A local file could not be read or written.
     #[error("{}: {action}", .path.display())]
     Io {

@@ -7,6 +7,7 @@ pub mod archive;
 pub mod docker_archive;
 mod error;
 pub mod layout;
+pub mod registry;
 pub mod tar;
 
 use std::io::Read;

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::fetch::{FetchError, PIECE, Start, fetch};
+use super::body::Start;
+use super::fetch::{FetchError, PIECE, fetch};
 use super::journal::{Earlier, Journal, Mark};
 use super::{Progress, TransferError, for_each};
 use crate::bundle::head::{GAP_PREFIX, Head};

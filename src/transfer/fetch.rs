@@ -1,19 +1,13 @@
-//! Fetching one blob: counted, hashed, resumed where the connection ends early, never trusted.
-
-use std::io::{self, Read};
-use std::time::Duration;
+//! Fetching one blob piece by piece into some place.
 
 use super::Progress;
-use crate::oci::{Digest, Hasher};
+use super::body::{Body, Start};
+use crate::oci::Digest;
 use crate::store::{Source, StoreError};
 
 /// Length of the pieces in which blobs are read and written, in bytes. Larger ones gain nothing measurable, and every
 /// worker holds one.
 pub const PIECE: usize = 256 * 1024;
-/// How many times a blob is taken up again after its connection ended early, without a byte gained in between.
-const FRUITLESS_TRIES: u32 = 4;
-/// The pause before the first repetition; it doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
 /// Which side a failed copy failed on.
 #[derive(Debug)]
@@ -24,18 +18,10 @@ pub enum FetchError {
     Sink(StoreError),
 }
 
-/// Where a fetch starts: at the beginning, or after bytes that are hashed already.
-pub struct Start {
-    /// How many bytes are there.
-    pub offset: u64,
-    /// The hash over them.
-    pub hasher: Hasher,
-}
-
 /// Fetches a blob's content piece by piece and hands each to `write` with its offset.
 ///
-/// The content is counted and hashed on the way. If it ends early it is taken up where it ended; if it turns out wrong
-/// after having been put together from several answers, it is fetched once more from the beginning, in one.
+/// If the content turns out wrong after having been put together from several answers, or from what an earlier run
+/// left, it is fetched once more from the beginning, in one.
 ///
 /// # Errors
 /// [`FetchError::Source`] if the source can't give content with this digest and size, [`FetchError::Sink`] if `write`
@@ -50,78 +36,127 @@ pub fn fetch(
     mut write: impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
 ) -> Result<(), FetchError> {
     piece.resize(PIECE, 0);
-    let mut patched = start.is_some();
-    let fresh = || Start { offset: 0, hasher: Hasher::new(digest.algorithm()) };
-    let mut state = start.unwrap_or_else(fresh);
+    let was_begun = start.is_some();
+    let mut is_second = false;
+    let mut start = start.unwrap_or_else(|| Start::at_zero(digest));
     loop {
-        let pieces = read_all(source, digest, size, &mut state, progress, piece, &mut write)?;
-        let found = std::mem::replace(&mut state, fresh()).hasher.finish();
-        if found == *digest {
-            return Ok(());
+        let mut body = Body::new(source, digest, size, start);
+        let error = loop {
+            let offset = body.state().offset;
+            match body.next(piece) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    write(offset, &piece[..count]).map_err(FetchError::Sink)?;
+                    progress.advance(digest, count as u64);
+                }
+                Err(error) => break error,
+            }
+        };
+        let is_patched = was_begun || body.answers() > 1;
+        if is_second || !is_patched || !matches!(error, StoreError::Damaged { .. }) {
+            return Err(FetchError::Source(error));
         }
-        patched |= pieces > 1;
-        if !patched {
-            let why = format!("its bytes hash to {found}");
-            return Err(FetchError::Source(StoreError::Damaged {
-                place: source.place(),
-                digest: digest.clone(),
-                why,
-            }));
-        }
-        progress.restart(digest, size);
-        patched = false;
+        progress.restart(digest, body.state().offset);
+        is_second = true;
+        start = Start::at_zero(digest);
     }
 }
 
-/// Reads until `size` bytes are there; returns how many answers it took.
-fn read_all(
-    source: &dyn Source,
-    digest: &Digest,
-    size: u64,
-    state: &mut Start,
-    progress: &dyn Progress,
-    piece: &mut [u8],
-    write: &mut impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
-) -> Result<u32, FetchError> {
-    let damaged = |why: String| {
-        FetchError::Source(StoreError::Damaged { place: source.place(), digest: digest.clone(), why })
-    };
-    let (mut answers, mut fruitless) = (0, 0);
-    while state.offset < size || answers == 0 {
-        let before = state.offset;
-        let mut reader = source.open_blob(digest, size, state.offset).map_err(FetchError::Source)?;
-        answers += 1;
-        let ended = loop {
-            match reader.read(piece) {
-                Ok(0) => break None,
-                Ok(count) => {
-                    if state.offset + count as u64 > size {
-                        return Err(damaged(format!("more than the announced {size} bytes came")));
-                    }
-                    state.hasher.update(&piece[..count]);
-                    write(state.offset, &piece[..count]).map_err(FetchError::Sink)?;
-                    state.offset += count as u64;
-                    progress.advance(digest, count as u64);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Some(error),
-            }
-        };
-        if state.offset >= size {
-            break;
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::oci::Descriptor;
+    use crate::store::Attached;
+    use crate::transfer::Silent;
+
+    /// Answers each opening with the next of its answers: bytes served from the offset asked for, then an end or error.
+    struct Scripted(Mutex<Vec<(Vec<u8>, usize, bool)>>);
+
+    struct Answer(Vec<u8>, bool);
+
+    impl Read for Answer {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.len().min(buffer.len()).min(7);
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0.drain(..count);
+            if count == 0 && self.1 { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(count) }
         }
-        fruitless = if state.offset > before { 0 } else { fruitless + 1 };
-        if fruitless >= FRUITLESS_TRIES {
-            return Err(match ended {
-                None => damaged(format!("it ends after {} of {size} bytes", state.offset)),
-                Some(error) => FetchError::Source(StoreError::Interrupted {
-                    place: source.place(),
-                    what: format!("{digest}, after {} of {size} bytes", state.offset),
-                    source: error,
-                }),
-            });
-        }
-        std::thread::sleep(FIRST_PAUSE * 2u32.pow(fruitless));
     }
-    Ok(answers)
+
+    impl Source for Scripted {
+        fn place(&self) -> String {
+            "the script".to_owned()
+        }
+        fn resolve(&self, _: &str) -> crate::store::Result<Descriptor> {
+            unreachable!()
+        }
+        fn manifest(&self, _: &Descriptor) -> crate::store::Result<Vec<u8>> {
+            unreachable!()
+        }
+        fn attached(&self, _: &Digest) -> crate::store::Result<Vec<Attached>> {
+            unreachable!()
+        }
+        fn open_blob(
+            &self,
+            _: &Digest,
+            _: u64,
+            offset: u64,
+        ) -> crate::store::Result<Box<dyn Read + Send + '_>> {
+            let mut answers = self.0.lock().unwrap();
+            let (bytes, end, resets) = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+            let end = end.min(bytes.len());
+            Ok(Box::new(Answer(bytes[(offset as usize).min(end)..end].to_vec(), resets)))
+        }
+    }
+
+    const GOOD: &[u8] = b"the content of a layer, as it should be";
+
+    fn fetched(answers: Vec<(Vec<u8>, usize, bool)>) -> Result<Vec<u8>, FetchError> {
+        let mut file = vec![0; GOOD.len()];
+        let source = Scripted(Mutex::new(answers));
+        let (digest, size) = (Digest::sha256(GOOD), GOOD.len() as u64);
+        fetch(&source, &digest, size, None, &Silent, &mut Vec::new(), |at, bytes| {
+            file[at as usize..][..bytes.len()].copy_from_slice(bytes);
+            Ok(())
+        })
+        .map(|()| file)
+    }
+
+    #[test]
+    fn content_is_put_together_from_broken_answers() {
+        let answers = vec![(GOOD.to_vec(), 10, true), (GOOD.to_vec(), 20, false), (GOOD.to_vec(), 99, false)];
+        assert_eq!(fetched(answers).unwrap(), GOOD);
+    }
+
+    #[test]
+    fn content_patched_wrong_is_fetched_once_more_in_one() {
+        let mut bad = GOOD.to_vec();
+        bad[3] ^= 1;
+        let answers = vec![(bad, 10, true), (GOOD.to_vec(), 99, false)];
+        assert_eq!(fetched(answers).unwrap(), GOOD);
+    }
+
+    #[test]
+    fn wrong_long_and_short_content_is_damage() {
+        let mut bad = GOOD.to_vec();
+        bad[3] ^= 1;
+        let long = [GOOD, b"!"].concat();
+        for (answer, why) in [(bad, "hash"), (long, "more than"), (GOOD[..30].to_vec(), "ends after 30")] {
+            match fetched(vec![(answer, 99, false)]) {
+                Err(FetchError::Source(error @ StoreError::Damaged { .. })) => {
+                    assert!(error.to_string().contains(why), "{error}");
+                }
+                other => panic!("{why}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_keeps_breaking_off_is_named() {
+        let outcome = fetched(vec![(GOOD.to_vec(), 10, true)]);
+        assert!(matches!(outcome, Err(FetchError::Source(StoreError::Interrupted { .. }))));
+    }
 }

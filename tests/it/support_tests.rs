@@ -27,11 +27,7 @@ fn temp() -> tempfile::TempDir {
 fn two_platforms(docker: bool) -> (Content, barge::oci::Descriptor) {
     let mut content = Content::new();
     let shared = layer(1, 3000);
-    let make = if docker {
-        Content::docker_image
-    } else {
-        Content::image
-    };
+    let make = if docker { Content::docker_image } else { Content::image };
     let amd64 = make(&mut content, "linux/amd64", &[shared.clone(), layer(2, 2000)]);
     let arm = make(&mut content, "linux/arm/v7", &[shared, layer(3, 2000)]);
     let index = if docker {
@@ -63,10 +59,7 @@ fn skopeo_copies_from_a_real_registry() {
         let source = format!("docker://{}/demo/app:{tag}", registry.host());
         let target = format!("dir:{}", temp.path().join(tag).display());
         skopeo(["copy", "--all", "--src-tls-verify=false", &source, &target]);
-        assert_eq!(
-            fs::read(temp.path().join(tag).join("manifest.json")).unwrap(),
-            bytes
-        );
+        assert_eq!(fs::read(temp.path().join(tag).join("manifest.json")).unwrap(), bytes);
     }
     let blob = layer(1, 3000);
     assert!(blob_exists(registry.host(), "demo/app", &blob.digest));
@@ -85,11 +78,8 @@ fn a_real_registry_speaks_tls_and_asks_for_a_password() {
     let (content, index) = two_platforms(false);
     registry.push("demo/app", &content, &index, Some("v1"));
     assert_eq!(registry.client().tags("demo/app"), ["v1"]);
-    let stranger = Client::new(
-        registry.host(),
-        Some(&fs::read(registry.certificates().join("ca.crt")).unwrap()),
-        None,
-    );
+    let stranger =
+        Client::new(registry.host(), Some(&fs::read(registry.certificates().join("ca.crt")).unwrap()), None);
     assert_eq!(stranger.request("GET", "/v2/", &[], None).status, 401);
     let raw = skopeo([
         "inspect",
@@ -111,18 +101,9 @@ fn skopeo_copies_to_and_from_the_hostile_registry() {
     let (from, to) = (Hostile::honest(), Hostile::honest());
     let (content, index) = two_platforms(false);
     from.seed("a/b", &content, &index, Some("v1"));
-    let (source, target) = (
-        format!("docker://{}/a/b:v1", from.host()),
-        format!("docker://{}/c:v2", to.host()),
-    );
-    skopeo([
-        "copy",
-        "--all",
-        "--src-tls-verify=false",
-        "--dest-tls-verify=false",
-        &source,
-        &target,
-    ]);
+    let (source, target) =
+        (format!("docker://{}/a/b:v1", from.host()), format!("docker://{}/c:v2", to.host()));
+    skopeo(["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", &source, &target]);
     assert_eq!(to.manifest("c", "v2").unwrap(), content.blobs[&index.digest]);
     assert!(to.has_blob("c", &layer(3, 2000).digest));
     assert!(from.writes().is_empty(), "{}", from.transcript());
@@ -140,12 +121,7 @@ fn tools_read_the_layouts() {
     assert_eq!(raw.as_bytes(), content.blobs[&index.digest]);
     for (at, format) in (0..).zip([TarFormat::Ustar, TarFormat::Gnu, TarFormat::Pax]) {
         let path = temp.path().join(format!("{at}.tar"));
-        let style = TarStyle {
-            blobs_first: at == 1,
-            dot_slash: at != 0,
-            directories: at == 2,
-            format,
-        };
+        let style = TarStyle { blobs_first: at == 1, dot_slash: at != 0, directories: at == 2, format };
         write_layout_tar(&path, &content, &[("v1", index.clone())], style);
         let raw = skopeo(["inspect", "--raw", &format!("oci-archive:{}:v1", path.display())]);
         assert_eq!(raw.as_bytes(), content.blobs[&index.digest], "{format:?}");
@@ -162,10 +138,7 @@ fn long_names_fit_gnu_and_pax() {
     assert_eq!(image.digest, sha512(&content.blobs[&image.digest]));
     for format in [TarFormat::Gnu, TarFormat::Pax] {
         let path = temp.path().join("x.tar");
-        let style = TarStyle {
-            format,
-            ..TarStyle::default()
-        };
+        let style = TarStyle { format, ..TarStyle::default() };
         write_layout_tar(&path, &content, &[("v1", image.clone())], style);
         assert!(gnu_tar(["-tf", path.to_str().unwrap()]).contains(&image.digest.blob_path()));
     }
@@ -178,11 +151,7 @@ fn skopeo_reads_the_docker_archives() {
     let shared = layer(1, 3000);
     let first = content.image("linux/amd64", &[shared.clone(), layer(2, 2000)]);
     let second = content.image("linux/amd64", &[shared, layer(3, 2000)]);
-    for style in [
-        DockerArchive::New,
-        DockerArchive::Old,
-        DockerArchive::OldWithLinks,
-    ] {
+    for style in [DockerArchive::New, DockerArchive::Old, DockerArchive::OldWithLinks] {
         let path = temp.path().join(format!("{style:?}.tar"));
         write_docker_archive(
             &path,
@@ -192,10 +161,7 @@ fn skopeo_reads_the_docker_archives() {
         );
         for name in ["one:v1", "two:v1"] {
             let source = format!("docker-archive:{}:{name}", path.display());
-            let target = format!(
-                "oci:{}:x",
-                temp.path().join(format!("{style:?}-{name}")).display()
-            );
+            let target = format!("oci:{}:x", temp.path().join(format!("{style:?}-{name}")).display());
             skopeo(["copy", &source, &target]);
         }
         let listed = gnu_tar(["-tvf", path.to_str().unwrap()]);
@@ -208,10 +174,7 @@ fn containerd_imports_a_layout() {
     let temp = temp();
     let mut content = Content::new();
     let mut image = content.image("linux/amd64", &[layer(1, 3000)]);
-    image.annotations.insert(
-        "io.containerd.image.name".to_owned(),
-        "registry.example/a:v1".to_owned(),
-    );
+    image.annotations.insert("io.containerd.image.name".to_owned(), "registry.example/a:v1".to_owned());
     let path = temp.path().join("x.tar");
     write_layout_tar(&path, &content, &[("v1", image.clone())], TarStyle::default());
     let containerd = Containerd::start();

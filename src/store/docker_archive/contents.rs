@@ -27,10 +27,7 @@ pub(super) struct Contents(HashMap<String, Item>);
 impl Contents {
     /// Scans the archive. As if it were unpacked, the later of two equal names counts; but not for `manifest.json`.
     pub(super) fn scan(file: &File, length: u64, path: &Path, place: &str) -> Result<Self> {
-        let invalid = |why: &str| StoreError::Invalid {
-            place: place.to_owned(),
-            why: why.to_owned(),
-        };
+        let invalid = |why: &str| StoreError::Invalid { place: place.to_owned(), why: why.to_owned() };
         let mut names = HashMap::new();
         let mut bytes = 0_usize;
         for entry in Scan::new(file, length) {
@@ -42,10 +39,7 @@ impl Contents {
             };
             bytes += entry.path.len();
             let item = match entry.kind {
-                EntryKind::File => Item::File {
-                    offset: entry.data_offset,
-                    size: entry.size,
-                },
+                EntryKind::File => Item::File { offset: entry.data_offset, size: entry.size },
                 EntryKind::Link { target } => {
                     bytes += target.len();
                     Item::Link(target)

@@ -63,10 +63,7 @@ pub(super) fn read_items(
     if !contents.has("manifest.json") {
         return Ok(None);
     }
-    let invalid = |why: String| StoreError::Invalid {
-        place: place.to_owned(),
-        why,
-    };
+    let invalid = |why: String| StoreError::Invalid { place: place.to_owned(), why };
     let (offset, size) = contents.find("manifest.json").map_err(invalid)?;
     if size > MAX_ROOT_FILE {
         return Err(invalid(format!(
@@ -184,10 +181,8 @@ impl<'a> Maker<'a> {
             return Err(self.invalid(item, "it has more layers than a manifest can list"));
         }
         let descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
-        self.contents
-            .insert(manifest.config.digest, Content::Bytes(config));
-        self.contents
-            .insert(descriptor.digest.clone(), Content::Bytes(bytes));
+        self.contents.insert(manifest.config.digest, Content::Bytes(config));
+        self.contents.insert(descriptor.digest.clone(), Content::Bytes(bytes));
         self.made.insert(descriptor.digest.clone());
         Ok(descriptor)
     }
@@ -218,10 +213,8 @@ impl<'a> Maker<'a> {
     }
 
     fn layer(&mut self, item: &Item, name: &str, diff_id: Digest) -> Result<Part> {
-        let (offset, size) = self
-            .names
-            .find(name)
-            .map_err(|why| self.invalid(item, format!("its layer {why}")))?;
+        let (offset, size) =
+            self.names.find(name).map_err(|why| self.invalid(item, format!("its layer {why}")))?;
         let first = read(self.file, offset, size.min(16), self.path)?;
         let (media_type, digest) = match Compression::of(&first) {
             // Content that is not its diff ID is found out when it is transferred: the diff ID is the digest.
@@ -237,19 +230,13 @@ impl<'a> Maker<'a> {
                 return Err(self.invalid(item, why));
             }
         };
-        self.contents
-            .entry(digest.clone())
-            .or_insert(Content::Stored { offset, size });
+        self.contents.entry(digest.clone()).or_insert(Content::Stored { offset, size });
         // Where two entries are said to be the same layer, the first is the one that is read.
         let size = match self.contents.get(&digest) {
             Some(Content::Stored { size, .. }) => *size,
             _ => size,
         };
-        Ok(Part {
-            media_type,
-            digest,
-            size,
-        })
+        Ok(Part { media_type, digest, size })
     }
 
     fn hash(&mut self, offset: u64, size: u64) -> Result<Digest> {
@@ -292,9 +279,5 @@ fn read(file: &File, offset: u64, size: u64, path: &Path) -> Result<Vec<u8>> {
 }
 
 fn unreadable(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io {
-        path: path.to_owned(),
-        action: "could not be read",
-        source,
-    }
+    StoreError::Io { path: path.to_owned(), action: "could not be read", source }
 }

@@ -62,10 +62,7 @@ impl DockerArchive {
             } else {
                 "it is no docker archive: the file `manifest.json` is missing"
             };
-            return Err(StoreError::Invalid {
-                place,
-                why: why.to_owned(),
-            });
+            return Err(StoreError::Invalid { place, why: why.to_owned() });
         }
         let mut listed = match &layout {
             Some(layout) => usable(layout)?,
@@ -96,26 +93,16 @@ impl DockerArchive {
             };
             images.push(descriptor.clone());
             if item.repo_tags.is_empty() && maker.has_made(&descriptor.digest) {
-                listed.push(Listed {
-                    names: Vec::new(),
-                    descriptor: descriptor.clone(),
-                });
+                listed.push(Listed { names: Vec::new(), descriptor: descriptor.clone() });
             }
-            listed.extend(item.repo_tags.into_iter().map(|tag| Listed {
-                names: vec![tag],
-                descriptor: descriptor.clone(),
-            }));
+            listed.extend(
+                item.repo_tags
+                    .into_iter()
+                    .map(|tag| Listed { names: vec![tag], descriptor: descriptor.clone() }),
+            );
         }
         let (contents, made) = maker.finish();
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            layout,
-            listed,
-            images,
-            contents,
-            made,
-        })
+        Ok(Self { path: path.to_owned(), file, layout, listed, images, contents, made })
     }
 
     /// Lists the images: those of `index.json`, then those that only `manifest.json` lists, in their orders.
@@ -135,10 +122,7 @@ impl DockerArchive {
     }
 
     fn not_found(&self, what: String) -> StoreError {
-        StoreError::NotFound {
-            place: self.place(),
-            what,
-        }
+        StoreError::NotFound { place: self.place(), what }
     }
 }
 
@@ -150,10 +134,7 @@ impl Source for DockerArchive {
     /// A selector is a digest, `@` and the image's place in `manifest.json` counted from 0, one of its `RepoTags`, a
     /// reference that means the same, or the tag alone. An empty one means the only image there is.
     fn resolve(&self, selector: &str) -> Result<Descriptor> {
-        if let Some(place) = selector
-            .strip_prefix('@')
-            .and_then(|place| place.parse::<usize>().ok())
-        {
+        if let Some(place) = selector.strip_prefix('@').and_then(|place| place.parse::<usize>().ok()) {
             return self
                 .images
                 .get(place)
@@ -186,9 +167,7 @@ impl Source for DockerArchive {
 
     /// Only a layout inside has something attached: the older form has no place for it.
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
-        self.layout
-            .as_ref()
-            .map_or_else(|| Ok(Vec::new()), |layout| layout.attached(subject))
+        self.layout.as_ref().map_or_else(|| Ok(Vec::new()), |layout| layout.attached(subject))
     }
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
@@ -236,9 +215,7 @@ fn by_config(layout: &LayoutArchive, listed: &[Listed]) -> Result<HashMap<Digest
             Err(error) => return Err(error),
         };
         if let Ok(Manifest::Image(image)) = Manifest::parse(&bytes, &descriptor.media_type) {
-            found
-                .entry(image.config.digest)
-                .or_insert_with(|| descriptor.clone());
+            found.entry(image.config.digest).or_insert_with(|| descriptor.clone());
         }
     }
     Ok(found)

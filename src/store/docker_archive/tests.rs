@@ -55,10 +55,7 @@ fn message<T>(result: Result<T>) -> String {
 
 /// A configuration over layers, and its name in an archive.
 fn config(layers: &[&[u8]], seed: &str) -> (String, Vec<u8>) {
-    let diff_ids: Vec<_> = layers
-        .iter()
-        .map(|layer| format!("\"{}\"", Digest::sha256(layer)))
-        .collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| format!("\"{}\"", Digest::sha256(layer))).collect();
     // Written out, since a digest below depends on every byte.
     let bytes = format!(
         r#"{{"architecture":"amd64","os":"linux","seed":"{seed}","rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
@@ -80,11 +77,7 @@ fn list(images: &[(&str, &[&str], &[&str])]) -> Vec<u8> {
 
 fn read_blob(source: &dyn Source, digest: &Digest, size: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
-    source
-        .open_blob(digest, size, 0)
-        .unwrap()
-        .read_to_end(&mut bytes)
-        .unwrap();
+    source.open_blob(digest, size, 0).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
@@ -122,11 +115,7 @@ fn old_style() -> Archive {
         .file(
             "manifest.json",
             &list(&[
-                (
-                    &a,
-                    &["app:v1", "registry.example/app:v1"],
-                    &["1111/layer.tar", "2222/layer.tar"],
-                ),
+                (&a, &["app:v1", "registry.example/app:v1"], &["1111/layer.tar", "2222/layer.tar"]),
                 (&b, &["tool:latest"], &["3333/layer.tar"]),
             ]),
         )
@@ -141,11 +130,8 @@ fn an_image_without_a_manifest_is_given_the_same_one_each_time() {
     check_closure(&archive, &root);
     let image = image(&archive, &root);
     assert_eq!(image.config.media_type, OCI_CONFIG);
-    let layers: Vec<_> = image
-        .layers
-        .iter()
-        .map(|l| (l.media_type.as_str(), l.digest.clone(), l.size))
-        .collect();
+    let layers: Vec<_> =
+        image.layers.iter().map(|l| (l.media_type.as_str(), l.digest.clone(), l.size)).collect();
     assert_eq!(
         layers,
         [
@@ -183,12 +169,7 @@ fn selectors_are_tags_references_places_and_digests() {
         assert!(archive.resolve(missing).unwrap_err().is_not_found(), "{missing}");
     }
     assert!(message(archive.resolve("")).contains("2 different images"));
-    let names: Vec<_> = archive
-        .names()
-        .unwrap()
-        .into_iter()
-        .map(|n| n.name.unwrap())
-        .collect();
+    let names: Vec<_> = archive.names().unwrap().into_iter().map(|n| n.name.unwrap()).collect();
     assert_eq!(names, ["app:v1", "registry.example/app:v1", "tool:latest"]);
 }
 
@@ -219,18 +200,9 @@ fn what_does_not_fit_together_is_refused_and_named() {
     let listing = |layers: &[&str]| list(&[(&name, &["app:v1"], layers)]);
     for (archive, reason) in [
         (base().file("manifest.json", &listing(&[])), "0 layers"),
-        (
-            base().file("manifest.json", &listing(&["one.tar", "one.tar"])),
-            "2 layers",
-        ),
-        (
-            base().file("manifest.json", &listing(&["two.tar"])),
-            "`two.tar` is missing",
-        ),
-        (
-            base().file("manifest.json", &listing(&["../one.tar"])),
-            "`..` component",
-        ),
+        (base().file("manifest.json", &listing(&["one.tar", "one.tar"])), "2 layers"),
+        (base().file("manifest.json", &listing(&["two.tar"])), "`two.tar` is missing"),
+        (base().file("manifest.json", &listing(&["../one.tar"])), "`..` component"),
         (base().file("manifest.json", &listing(&["/one.tar"])), "absolute"),
         (
             base()
@@ -245,12 +217,7 @@ fn what_does_not_fit_together_is_refused_and_named() {
                 .file("manifest.json", &listing(&["d/out"])),
             "`d/out` is missing",
         ),
-        (
-            Archive::new()
-                .file("one.tar", ONE)
-                .file("manifest.json", &listing(&["one.tar"])),
-            "configuration",
-        ),
+        (Archive::new().file("one.tar", ONE).file("manifest.json", &listing(&["one.tar"])), "configuration"),
         (
             Archive::new()
                 .file(&name, b"{}")
@@ -258,18 +225,10 @@ fn what_does_not_fit_together_is_refused_and_named() {
                 .file("manifest.json", &listing(&["one.tar"])),
             "hash to",
         ),
-        (
-            Archive::new()
-                .file("c", b"{}")
-                .file("manifest.json", &list(&[("c", &["app:v1"], &[])])),
-            "rootfs",
-        ),
+        (Archive::new().file("c", b"{}").file("manifest.json", &list(&[("c", &["app:v1"], &[])])), "rootfs"),
         (base().file("manifest.json", b"{"), "malformed"),
         (base().file("manifest.json", b"[{}]"), "malformed"),
-        (
-            base().file("manifest.json", b"[]").file("./manifest.json", b"[]"),
-            "two files",
-        ),
+        (base().file("manifest.json", b"[]").file("./manifest.json", b"[]"), "two files"),
         (base(), "`manifest.json` is missing"),
         (base().file("repositories", b"{}"), "older than 1.10"),
     ] {
@@ -287,12 +246,7 @@ fn links_are_followed_to_a_bound() {
             let target = (link - 1).to_string();
             archive = archive.link(&link.to_string(), &target, tar::EntryType::Symlink);
         }
-        archive
-            .file(
-                "manifest.json",
-                &list(&[(&name, &["app:v1"], &[&links.to_string()])]),
-            )
-            .open()
+        archive.file("manifest.json", &list(&[(&name, &["app:v1"], &[&links.to_string()])])).open()
     };
     assert!(chain(40).is_ok());
     assert!(message(chain(41)).contains("circle"));
@@ -314,10 +268,7 @@ fn compressed_layers_have_the_digest_of_what_is_stored() {
     let root = archive.resolve("").unwrap();
     check_closure(&archive, &root);
     let layers = image(&archive, &root).layers;
-    assert_eq!(
-        (layers[0].media_type.as_str(), &layers[0].digest),
-        (OCI_LAYER_GZIP, &Digest::sha256(&gzip))
-    );
+    assert_eq!((layers[0].media_type.as_str(), &layers[0].digest), (OCI_LAYER_GZIP, &Digest::sha256(&gzip)));
     assert_eq!(layers[1].digest, Digest::sha256(TWO));
 }
 
@@ -341,19 +292,15 @@ fn new_style(name: &str, with_manifest: bool) -> (Archive, Descriptor) {
         entry["annotations"] = serde_json::json!({REF_NAME: "v1", CONTAINERD_NAME: name});
     }
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
-    let mut archive = Archive::new()
-        .file(&config_digest.blob_path(), &config_bytes)
-        .file(&layer.blob_path(), ONE);
+    let mut archive =
+        Archive::new().file(&config_digest.blob_path(), &config_bytes).file(&layer.blob_path(), ONE);
     if with_manifest {
         archive = archive.file(&root.digest.blob_path(), manifest.as_bytes());
     }
     let archive = archive
         .file("index.json", index.as_bytes())
         .file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
-        .file(
-            "manifest.json",
-            &list(&[(&config_digest.blob_path(), &["app:v1"], &[&layer.blob_path()])]),
-        );
+        .file("manifest.json", &list(&[(&config_digest.blob_path(), &["app:v1"], &[&layer.blob_path()])]));
     (archive, root)
 }
 
@@ -362,11 +309,7 @@ fn a_layout_inside_is_preferred_to_a_made_manifest() {
     let (archive, root) = new_style("docker.io/library/app:v1", true);
     let archive = archive.open().unwrap();
     for selector in ["app:v1", "docker.io/library/app:v1", "v1", "@0", ""] {
-        assert_eq!(
-            archive.resolve(selector).unwrap().digest,
-            root.digest,
-            "{selector}"
-        );
+        assert_eq!(archive.resolve(selector).unwrap().digest, root.digest, "{selector}");
     }
     assert!(!archive.is_made(&root.digest));
     assert_eq!(archive.names().unwrap().len(), 1);
@@ -395,11 +338,7 @@ fn a_layout_without_the_manifest_is_no_help() {
 fn archives_of_skopeo_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let run = |program: &str, arguments: &[&str]| {
-        let Ok(output) = Command::new(program)
-            .args(arguments)
-            .current_dir(folder.path())
-            .output()
-        else {
+        let Ok(output) = Command::new(program).args(arguments).current_dir(folder.path()).output() else {
             // Not installed: nothing to compare with.
             return false;
         };
@@ -412,20 +351,9 @@ fn archives_of_skopeo_are_read() {
     }
     for file in ["one", "two"] {
         fs::write(folder.path().join(file), file.repeat(1000)).unwrap();
-        run(
-            "umoci",
-            &["insert", "--image", "made:tool", file, &format!("/{file}")],
-        );
+        run("umoci", &["insert", "--image", "made:tool", file, &format!("/{file}")]);
     }
-    if !run(
-        "skopeo",
-        &[
-            "copy",
-            "-q",
-            "oci:made:tool",
-            "docker-archive:saved.tar:r.example/tool:v1",
-        ],
-    ) {
+    if !run("skopeo", &["copy", "-q", "oci:made:tool", "docker-archive:saved.tar:r.example/tool:v1"]) {
         return;
     }
     let archive = DockerArchive::open(&folder.path().join("saved.tar")).unwrap();
@@ -438,17 +366,9 @@ fn archives_of_skopeo_are_read() {
     let read = image(&archive, &root);
     fs::create_dir_all(copy.join("blobs/sha256")).unwrap();
     for part in std::iter::once(&read.config).chain(&read.layers) {
-        fs::write(
-            copy.join(part.digest.blob_path()),
-            read_blob(&archive, &part.digest, part.size),
-        )
-        .unwrap();
+        fs::write(copy.join(part.digest.blob_path()), read_blob(&archive, &part.digest, part.size)).unwrap();
     }
-    fs::write(
-        copy.join(root.digest.blob_path()),
-        archive.manifest(&root).unwrap(),
-    )
-    .unwrap();
+    fs::write(copy.join(root.digest.blob_path()), archive.manifest(&root).unwrap()).unwrap();
     fs::write(copy.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
     let index = serde_json::json!({"schemaVersion": 2, "manifests": [{
         "mediaType": root.media_type, "digest": root.digest, "size": root.size,

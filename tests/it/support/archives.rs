@@ -29,12 +29,7 @@ pub struct TarStyle {
 
 impl Default for TarStyle {
     fn default() -> Self {
-        Self {
-            blobs_first: false,
-            dot_slash: false,
-            directories: false,
-            format: TarFormat::Ustar,
-        }
+        Self { blobs_first: false, dot_slash: false, directories: false, format: TarFormat::Ustar }
     }
 }
 
@@ -69,10 +64,7 @@ pub fn layout_index(roots: &[(&str, Descriptor)]) -> Value {
 pub fn layout_files(content: &Content, roots: &[(&str, Descriptor)]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::from([
         ("oci-layout".to_owned(), LAYOUT_MARKER.to_vec()),
-        (
-            "index.json".to_owned(),
-            serde_json::to_vec(&layout_index(roots)).unwrap(),
-        ),
+        ("index.json".to_owned(), serde_json::to_vec(&layout_index(roots)).unwrap()),
     ]);
     for (digest, bytes) in &content.blobs {
         files.insert(digest.blob_path(), bytes.clone());
@@ -100,9 +92,8 @@ pub fn write_layout_tar(path: &Path, content: &Content, roots: &[(&str, Descript
             }
         }
     }
-    let (blobs, head): (Vec<_>, Vec<_>) = layout_files(content, roots)
-        .into_iter()
-        .partition(|(name, _)| name.starts_with("blobs/"));
+    let (blobs, head): (Vec<_>, Vec<_>) =
+        layout_files(content, roots).into_iter().partition(|(name, _)| name.starts_with("blobs/"));
     let mut head: Vec<_> = head.into_iter().rev().collect();
     if style.blobs_first {
         head.splice(0..0, blobs);
@@ -148,8 +139,7 @@ fn write_new(tar: &mut Tar, content: &Content, images: &[(&Descriptor, &[&str])]
         for tag in *tags {
             let mut root = (*image).clone();
             let full = format!("docker.io/library/{tag}");
-            root.annotations
-                .insert("io.containerd.image.name".to_owned(), full);
+            root.annotations.insert("io.containerd.image.name".to_owned(), full);
             roots.push((tag.rsplit_once(':').unwrap().1, root));
         }
         if tags.is_empty() {
@@ -206,10 +196,7 @@ fn write_old(tar: &mut Tar, content: &Content, style: DockerArchive, images: &[(
         tar.file(&config_name, &content.blobs[&config]);
         for tag in *tags {
             let (name, tag) = tag.rsplit_once(':').unwrap();
-            repositories
-                .entry(name.to_owned())
-                .or_default()
-                .insert(tag.to_owned(), parent.clone());
+            repositories.entry(name.to_owned()).or_default().insert(tag.to_owned(), parent.clone());
         }
         entries.push(manifest_entry(&config_name, tags, &paths));
     }

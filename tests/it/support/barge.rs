@@ -23,10 +23,7 @@ pub fn barge<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Barge {
     let mut command = command(env!("CARGO_BIN_EXE_barge"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if ["BARGE_", "DOCKER_", "XDG_", "SSL_CERT_"]
-            .iter()
-            .any(|start| text.starts_with(start))
-        {
+        if ["BARGE_", "DOCKER_", "XDG_", "SSL_CERT_"].iter().any(|start| text.starts_with(start)) {
             command.env_remove(&name);
         }
     }
@@ -39,11 +36,7 @@ pub fn barge<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Barge {
         .env("NO_COLOR", "1")
         .env("COLUMNS", "100")
         .args(args);
-    Barge {
-        command,
-        home,
-        input: Vec::new(),
-    }
+    Barge { command, home, input: Vec::new() }
 }
 
 impl Barge {
@@ -98,19 +91,9 @@ impl Barge {
 
     /// Starts without waiting, to send it signals or to watch it; the input stays open and unfed.
     pub fn spawn(mut self) -> Running {
-        let child = self
-            .command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Running {
-            shown: format!("{:?}", self.command),
-            child,
-            input: self.input,
-            home: self.home,
-        }
+        let child =
+            self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Running { shown: format!("{:?}", self.command), child, input: self.input, home: self.home }
     }
 }
 
@@ -155,11 +138,7 @@ impl Running {
         let mut out = Vec::new();
         std::io::Read::read_to_end(&mut stdout, &mut out).unwrap();
         let err = reader.join().unwrap().unwrap();
-        let output = Output {
-            status: self.child.wait().unwrap(),
-            stdout: out,
-            stderr: err,
-        };
+        let output = Output { status: self.child.wait().unwrap(), stdout: out, stderr: err };
         Outcome::new(&self.shown, &output)
     }
 }
@@ -223,10 +202,7 @@ impl Outcome {
     /// Asserts that neither stream has this text.
     #[track_caller]
     pub fn never_says(self, text: &str) -> Self {
-        assert!(
-            !self.stdout.contains(text) && !self.stderr.contains(text),
-            "`{text}` in {self}"
-        );
+        assert!(!self.stdout.contains(text) && !self.stderr.contains(text), "`{text}` in {self}");
         self
     }
 

@@ -56,13 +56,9 @@ impl Client {
 
     /// A client; with the PEM of an authority it speaks TLS and trusts only that.
     pub fn new(host: &str, authority: Option<&[u8]>, credentials: Option<(&str, &str)>) -> Self {
-        let roots: Vec<Certificate<'static>> = authority
-            .iter()
-            .map(|pem| Certificate::from_pem(pem).unwrap())
-            .collect();
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .build();
+        let roots: Vec<Certificate<'static>> =
+            authority.iter().map(|pem| Certificate::from_pem(pem).unwrap()).collect();
+        let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(roots))).build();
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -95,11 +91,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
     ) -> Result<Reply, ureq::Error> {
-        let url = if path.starts_with('/') {
-            format!("{}{path}", self.base)
-        } else {
-            path.to_owned()
-        };
+        let url = if path.starts_with('/') { format!("{}{path}", self.base) } else { path.to_owned() };
         let mut request = Request::builder().method(method).uri(url);
         if let Some(authorization) = &self.authorization {
             request = request.header("authorization", authorization);
@@ -114,19 +106,10 @@ impl Client {
         let headers = response
             .headers()
             .iter()
-            .map(|(name, value)| {
-                (
-                    name.to_string(),
-                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
-                )
-            })
+            .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
         let body = response.body_mut().with_config().limit(1 << 32).read_to_vec()?;
-        Ok(Reply {
-            status: response.status().as_u16(),
-            headers,
-            body,
-        })
+        Ok(Reply { status: response.status().as_u16(), headers, body })
     }
 
     /// Reads a manifest's bytes by tag or digest.
@@ -143,9 +126,7 @@ impl Client {
         if reply.status == 404 {
             return Vec::new();
         }
-        serde_json::from_value::<Option<_>>(reply.json()["tags"].clone())
-            .unwrap()
-            .unwrap_or_default()
+        serde_json::from_value::<Option<_>>(reply.json()["tags"].clone()).unwrap().unwrap_or_default()
     }
 
     /// Uploads a blob.
@@ -179,10 +160,7 @@ impl Client {
             self.push_blob(repository, &blob.digest, &content.blobs[&blob.digest]);
         }
         let tagged = tag.map(|tag| (tag.to_owned(), root));
-        let by_digest = closure
-            .iter()
-            .filter(is_manifest)
-            .map(|d| (d.digest.to_string(), d));
+        let by_digest = closure.iter().filter(is_manifest).map(|d| (d.digest.to_string(), d));
         for (selector, manifest) in by_digest.chain(tagged) {
             let bytes = &content.blobs[&manifest.digest];
             let media_type = &content.manifests[&manifest.digest];

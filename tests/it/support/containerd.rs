@@ -42,18 +42,11 @@ impl Containerd {
                 .env("TMPDIR", directory.path()),
             &log,
         );
-        let mut daemon = Self {
-            process,
-            socket,
-            directory,
-        };
+        let mut daemon = Self { process, socket, directory };
         let deadline = Instant::now() + Duration::from_secs(30);
         while !daemon.try_ctr(["version"]).status.success() {
             let log = fs::read_to_string(&log).unwrap_or_default();
-            assert!(
-                daemon.process.is_running(),
-                "containerd ended (it needs root):\n{log}"
-            );
+            assert!(daemon.process.is_running(), "containerd ended (it needs root):\n{log}");
             assert!(Instant::now() < deadline, "containerd does not answer:\n{log}");
             thread::sleep(Duration::from_millis(30));
         }

@@ -44,12 +44,7 @@ impl Blob {
     pub fn new(media_type: &str, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         let digest = Digest::sha256(&bytes);
-        Self {
-            diff_id: digest.clone(),
-            digest,
-            media_type: media_type.to_owned(),
-            bytes,
-        }
+        Self { diff_id: digest.clone(), digest, media_type: media_type.to_owned(), bytes }
     }
 
     /// The same bytes under another media type.
@@ -66,11 +61,7 @@ impl Blob {
 
     /// The descriptor of the blob.
     pub fn descriptor(&self) -> Descriptor {
-        Descriptor::new(
-            self.media_type.clone(),
-            self.digest.clone(),
-            self.bytes.len() as u64,
-        )
+        Descriptor::new(self.media_type.clone(), self.digest.clone(), self.bytes.len() as u64)
     }
 }
 
@@ -123,10 +114,7 @@ pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
 fn noise_tar(seed: u64, size: usize) -> Vec<u8> {
     let first = noise(seed, size - size / 3);
     let second = noise(!seed, size / 3);
-    tar_of(&[
-        (&format!("srv/{seed}/large.bin"), &first),
-        (&format!("srv/{seed}/small.bin"), &second),
-    ])
+    tar_of(&[(&format!("srv/{seed}/large.bin"), &first), (&format!("srv/{seed}/small.bin"), &second)])
 }
 
 fn gzip_layer(tar: &[u8]) -> Blob {
@@ -137,9 +125,7 @@ fn gzip_layer(tar: &[u8]) -> Blob {
 
 /// Compresses with a header that names no file and no time.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::GzBuilder::new()
-        .mtime(0)
-        .write(Vec::new(), flate2::Compression::default());
+    let mut encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -150,9 +136,7 @@ pub fn gunzip(bytes: &[u8]) -> Vec<u8> {
         return bytes.to_vec();
     }
     let mut plain = Vec::new();
-    flate2::read::GzDecoder::new(bytes)
-        .read_to_end(&mut plain)
-        .unwrap();
+    flate2::read::GzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
     plain
 }
 
@@ -242,8 +226,7 @@ impl Content {
     /// Adds a manifest of exactly these bytes.
     pub fn manifest_bytes(&mut self, media_type: &str, bytes: Vec<u8>) -> Descriptor {
         let descriptor = Descriptor::of(media_type, &bytes);
-        self.manifests
-            .insert(descriptor.digest.clone(), media_type.to_owned());
+        self.manifests.insert(descriptor.digest.clone(), media_type.to_owned());
         self.blobs.insert(descriptor.digest.clone(), bytes);
         descriptor
     }
@@ -263,8 +246,7 @@ impl Content {
         let bytes = self.blobs[&descriptor.digest].clone();
         let mut renamed = descriptor.clone();
         renamed.digest = sha512(&bytes);
-        self.manifests
-            .insert(renamed.digest.clone(), descriptor.media_type.clone());
+        self.manifests.insert(renamed.digest.clone(), descriptor.media_type.clone());
         self.blobs.insert(renamed.digest.clone(), bytes);
         renamed
     }
@@ -345,10 +327,7 @@ impl Content {
             "subject": [{ "name": "demo", "digest": { "sha256": child.digest.hex() } }],
             "predicate": { "builder": { "id": "" } },
         });
-        let statement = Blob::new(
-            "application/vnd.in-toto+json",
-            serde_json::to_vec(&statement).unwrap(),
-        );
+        let statement = Blob::new("application/vnd.in-toto+json", serde_json::to_vec(&statement).unwrap());
         let mut layer = descriptor_json(&self.blob(&statement));
         layer["annotations"] = json!({ "in-toto.io/predicate-type": "https://slsa.dev/provenance/v0.2" });
         let config = descriptor_json(&self.blob(&config("unknown/unknown", &[statement.digest])));
@@ -362,10 +341,7 @@ impl Content {
         descriptor.platform = Some(Platform::new("unknown", "unknown", ""));
         descriptor.annotations = BTreeMap::from([
             ("vnd.docker.reference.digest".to_owned(), child.digest.to_string()),
-            (
-                "vnd.docker.reference.type".to_owned(),
-                "attestation-manifest".to_owned(),
-            ),
+            ("vnd.docker.reference.type".to_owned(), "attestation-manifest".to_owned()),
         ]);
         descriptor
     }
@@ -418,10 +394,7 @@ impl Content {
             "config": descriptor_json(&self.blob(&config)),
             "layers": [layer],
         });
-        (
-            attached_tag(subject, ".sig"),
-            self.manifest(OCI_MANIFEST, &document),
-        )
+        (attached_tag(subject, ".sig"), self.manifest(OCI_MANIFEST, &document))
     }
 
     /// Adds an image whose base is a foreign layer at `url`; `present` says whether its bytes are here too.

@@ -3,11 +3,7 @@
 //! Nothing leaves the loopback interface, everything started is ended when its value is dropped, and a tool that is
 //! missing fails the test: tests are never skipped.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "each item serves some test modules, not all of them"
-)]
+#![allow(dead_code, unused_imports, reason = "each item serves some test modules, not all of them")]
 #![allow(
     clippy::format_push_string,
     clippy::unnecessary_debug_formatting,

@@ -37,10 +37,7 @@ pub fn run(command: &mut Command) -> Output {
 
 /// Runs a command whatever its outcome; a program that is not installed panics with what to install.
 pub fn run_any(command: &mut Command) -> Output {
-    command
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("{}", explain(command, &error)))
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{}", explain(command, &error)))
 }
 
 /// Says why a program did not start, with the package to install.
@@ -127,23 +124,8 @@ pub fn make_certificate(directory: &Path) {
     let request = |name: &str, extensions: &str, more: &[&str]| {
         run(command("openssl")
             .current_dir(directory)
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:prime256v1",
-            ])
-            .args([
-                "-nodes",
-                "-days",
-                "3650",
-                "-config",
-                "openssl.cnf",
-                "-extensions",
-                extensions,
-            ])
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-nodes", "-days", "3650", "-config", "openssl.cnf", "-extensions", extensions])
             .args(["-subj", &format!("/CN=barge test {name}")])
             .args(["-out", &format!("{name}.crt"), "-keyout", &format!("{name}.key")])
             .args(more));
@@ -183,14 +165,8 @@ impl RealRegistry {
 
     /// Starts a registry and waits until it answers.
     pub fn start_with(options: &RegistryOptions) -> Self {
-        let mut directory = tempfile::Builder::new()
-            .prefix("barge-registry-")
-            .tempdir()
-            .unwrap();
-        let storage = options
-            .storage
-            .clone()
-            .unwrap_or_else(|| directory.path().join("storage"));
+        let mut directory = tempfile::Builder::new().prefix("barge-registry-").tempdir().unwrap();
+        let storage = options.storage.clone().unwrap_or_else(|| directory.path().join("storage"));
         fs::create_dir_all(&storage).unwrap();
         if options.tls {
             make_certificate(directory.path());
@@ -206,10 +182,7 @@ impl RealRegistry {
             let text = configuration(directory.path(), &storage, options, port, &nonce);
             fs::write(&config, text).unwrap();
             let process = spawn(
-                command("docker-registry")
-                    .arg("serve")
-                    .arg(&config)
-                    .env_remove("REGISTRY_HTTP_ADDR"),
+                command("docker-registry").arg("serve").arg(&config).env_remove("REGISTRY_HTTP_ADDR"),
                 &log,
             );
             let mut registry = Self {
@@ -225,10 +198,7 @@ impl RealRegistry {
             // Someone else took the port in between: again with another.
             directory = registry.directory;
         }
-        panic!(
-            "docker-registry did not start:\n{}",
-            fs::read_to_string(&log).unwrap_or_default()
-        );
+        panic!("docker-registry did not start:\n{}", fs::read_to_string(&log).unwrap_or_default());
     }
 
     /// Waits for an answer that carries `nonce`; false if the process ended first.
@@ -269,10 +239,7 @@ impl RealRegistry {
 
     /// A client that has the right scheme, trust and credentials.
     pub fn client(&self) -> Client {
-        let authority = self
-            .options
-            .tls
-            .then(|| fs::read(self.directory.path().join("ca.crt")).unwrap());
+        let authority = self.options.tls.then(|| fs::read(self.directory.path().join("ca.crt")).unwrap());
         let credentials = self.options.auth.then_some((USER, PASSWORD));
         Client::new(&self.host, authority.as_deref(), credentials)
     }

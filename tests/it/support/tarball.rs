@@ -77,11 +77,7 @@ impl<W: Write> TarWriter<W> {
             ustar.prefix[..prefix.len()].copy_from_slice(prefix.as_bytes());
         }
         header.set_entry_type(kind);
-        header.set_mode(if kind == EntryType::Directory {
-            0o755
-        } else {
-            0o644
-        });
+        header.set_mode(if kind == EntryType::Directory { 0o755 } else { 0o644 });
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);

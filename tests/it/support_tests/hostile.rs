@@ -42,11 +42,7 @@ fn odd_content_is_served_as_it_is() {
 
 #[test]
 fn referrers_are_listed_and_paged() {
-    let hostile = Hostile::start(Config {
-        referrers_api: true,
-        page_size: 2,
-        ..Config::default()
-    });
+    let hostile = Hostile::start(Config { referrers_api: true, page_size: 2, ..Config::default() });
     let mut content = Content::new();
     let image = content.image("linux/amd64", &[layer(1, 100)]);
     let client = Client::plain(hostile.host());
@@ -90,27 +86,16 @@ fn sparse_indexes_are_refused_in_many_ways() {
         (SparsePolicy::RefuseLikeV2, 400, "MANIFEST_BLOB_UNKNOWN", true),
         (SparsePolicy::RefuseLikeZot, 400, "MANIFEST_INVALID", false),
         (SparsePolicy::RefuseLikeQuay, 400, "MANIFEST_INVALID", true),
-        (
-            SparsePolicy::RefuseLikeEcr,
-            400,
-            "ReferencedImagesNotFoundException",
-            false,
-        ),
+        (SparsePolicy::RefuseLikeEcr, 400, "ReferencedImagesNotFoundException", false),
     ] {
-        let hostile = Hostile::start(Config {
-            sparse: policy,
-            ..Config::default()
-        });
+        let hostile = Hostile::start(Config { sparse: policy, ..Config::default() });
         hostile.seed("a", &content, &here, None);
         let reply = put(&hostile, &index).unwrap();
         assert_eq!(reply.status, status, "{policy:?}: {}", reply.text());
         assert!(reply.text().contains(code), "{policy:?}: {}", reply.text());
         assert_eq!(reply.text().contains(&absent.digest.to_string()), tells);
     }
-    let hostile = Hostile::start(Config {
-        sparse: SparsePolicy::CrashOnPlatformless,
-        ..Config::default()
-    });
+    let hostile = Hostile::start(Config { sparse: SparsePolicy::CrashOnPlatformless, ..Config::default() });
     hostile.seed("a", &content, &here, None);
     assert!(put(&hostile, &without_platform).is_err());
     assert_eq!(put(&hostile, &index).unwrap().status, 201);
@@ -165,16 +150,10 @@ fn downloads_break_in_every_way() {
     once(Action::WrongContentRange);
     let wrong = get(range).unwrap();
     let total = blob.bytes.len();
-    assert_eq!(
-        wrong.header("content-range"),
-        Some(format!("bytes 11-20/{total}").as_str())
-    );
+    assert_eq!(wrong.header("content-range"), Some(format!("bytes 11-20/{total}").as_str()));
     once(Action::WrongDigestHeader);
     let wrong = get(&[]).unwrap();
-    assert_ne!(
-        wrong.header("docker-content-digest"),
-        Some(blob.digest.to_string().as_str())
-    );
+    assert_ne!(wrong.header("docker-content-digest"), Some(blob.digest.to_string().as_str()));
     once(Action::NoDigestHeader);
     assert!(get(&[]).unwrap().header("docker-content-digest").is_none());
     for action in [Action::Http10, Action::ConnectionClose, Action::Chunked] {
@@ -195,11 +174,7 @@ fn downloads_break_in_every_way() {
     once(Action::warning("old"));
     assert_eq!(get(&[]).unwrap().header("warning"), Some("299 - \"old\""));
     let date = retry_date(Duration::from_secs(2));
-    for action in [
-        too_many_json(Some("1")),
-        too_many_text(Some(&date)),
-        too_many_html(None),
-    ] {
+    for action in [too_many_json(Some("1")), too_many_text(Some(&date)), too_many_html(None)] {
         once(action);
         assert_eq!(get(&[]).unwrap().status, 429);
     }
@@ -212,11 +187,7 @@ fn phantoms_are_there_only_in_name() {
     hostile.phantom("a", &blob.digest, size, Phantom::LikeV2);
     let head = client.request("HEAD", &path, &[], None);
     assert_eq!(head.header("content-length"), Some(size.to_string().as_str()));
-    assert!(
-        client
-            .try_request("GET", &path, &[("range", "bytes=0-0")], None)
-            .is_err()
-    );
+    assert!(client.try_request("GET", &path, &[("range", "bytes=0-0")], None).is_err());
     hostile.phantom("a", &blob.digest, size, Phantom::HeadOnly);
     assert_eq!(client.request("HEAD", &path, &[], None).status, 200);
     assert_eq!(client.request("GET", &path, &[], None).status, 404);
@@ -224,19 +195,14 @@ fn phantoms_are_there_only_in_name() {
     let media_type = barge::oci::media_type::OCI_MANIFEST;
     let refused = client.put_manifest("a", "v2", media_type, &manifest);
     assert_eq!(refused.status, 400);
-    assert_eq!(
-        refused.json()["errors"][0]["detail"],
-        json!(blob.digest.to_string())
-    );
+    assert_eq!(refused.json()["errors"][0]["detail"], json!(blob.digest.to_string()));
 }
 
 /// The phantom of kind `LikeV2` is what Debian's registry does with its stock cache.
 #[test]
 fn phantoms_do_as_a_real_registry_does() {
-    let real = RealRegistry::start_with(&RegistryOptions {
-        inmemory_cache: true,
-        ..RegistryOptions::default()
-    });
+    let real =
+        RealRegistry::start_with(&RegistryOptions { inmemory_cache: true, ..RegistryOptions::default() });
     let (hostile, _, blob, path) = with_blob(Config::default());
     push_content(
         real.host(),
@@ -257,9 +223,7 @@ fn phantoms_do_as_a_real_registry_does() {
         let head = client.request("HEAD", &path, &[], None);
         let length = head.header("content-length").map(str::to_owned);
         let whole = client.try_request("GET", &path, &[], None).is_err();
-        let part = client
-            .try_request("GET", &path, &[("range", "bytes=0-0")], None)
-            .is_err();
+        let part = client.try_request("GET", &path, &[("range", "bytes=0-0")], None).is_err();
         let mounted = client.request("POST", &mount, &[], Some(b"")).status;
         (head.status, length, whole, part, mounted)
     };
@@ -270,18 +234,13 @@ fn phantoms_do_as_a_real_registry_does() {
 
 #[test]
 fn skopeo_uploads_in_chunks_of_unknown_number() {
-    let hostile = Hostile::start(Config {
-        location: LocationForm::Relative,
-        ..Config::default()
-    });
+    let hostile = Hostile::start(Config { location: LocationForm::Relative, ..Config::default() });
     let temp = temp();
     let mut content = Content::new();
     let image = content.image("linux/amd64", &[plain_layer(1, 50_000)]);
     write_layout(temp.path(), &content, &[("v1", image)]);
-    let (source, target) = (
-        format!("oci:{}:v1", temp.path().display()),
-        format!("docker://{}/a:v1", hostile.host()),
-    );
+    let (source, target) =
+        (format!("oci:{}:v1", temp.path().display()), format!("docker://{}/a:v1", hostile.host()));
     skopeo([
         "copy",
         "--dest-tls-verify=false",
@@ -298,19 +257,13 @@ fn skopeo_uploads_in_chunks_of_unknown_number() {
 
 #[test]
 fn early_ends_and_lost_answers() {
-    let (hostile, client, blob, _) = with_blob(Config {
-        chunk_min_length: Some(1000),
-        ..Config::default()
-    });
+    let (hostile, client, blob, _) = with_blob(Config { chunk_min_length: Some(1000), ..Config::default() });
     let open = || client.request("POST", "/v2/b/blobs/uploads/", &[], Some(b""));
     assert_eq!(open().header("oci-chunk-min-length"), Some("1000"));
     let opened = open();
     let location = opened.header("location").unwrap();
     let patch = |bytes: &[u8]| client.request("PATCH", location, &[], Some(bytes)).status;
-    assert_eq!(
-        [patch(&[0; 1000]), patch(&[0; 10]), patch(&[0; 10])],
-        [202, 202, 400]
-    );
+    assert_eq!([patch(&[0; 1000]), patch(&[0; 10]), patch(&[0; 10])], [202, 202, 400]);
     // The work is done and the client does not hear of it.
     hostile.fault(Fault::on("PUT", "/uploads/", Action::DropAnswer).once());
     let opened = open();
@@ -323,52 +276,26 @@ fn early_ends_and_lost_answers() {
     hostile.fault(Fault::on("POST", "", Action::RespondAndReset(page)).once());
     let reply = client.try_request("POST", "/v2/b/blobs/uploads/", &[], Some(&vec![0; 8_000_000]));
     assert!(reply.is_err() || reply.is_ok_and(|reply| reply.status == 413));
-    for form in [
-        LocationForm::OtherScheme,
-        LocationForm::OtherHost("127.0.0.1:9".to_owned()),
-    ] {
+    for form in [LocationForm::OtherScheme, LocationForm::OtherHost("127.0.0.1:9".to_owned())] {
         hostile.clear_faults();
         hostile.fault(Fault::on("POST", "", Action::Location(form.clone())));
         let opened = open();
         let location = opened.header("location").unwrap();
-        assert_eq!(
-            location.starts_with("https://"),
-            form == LocationForm::OtherScheme
-        );
-        assert_eq!(
-            location.contains(hostile.host()),
-            form == LocationForm::OtherScheme
-        );
+        assert_eq!(location.starts_with("https://"), form == LocationForm::OtherScheme);
+        assert_eq!(location.contains(hostile.host()), form == LocationForm::OtherScheme);
     }
 }
 
 #[test]
 fn uploads_go_on_where_they_broke() {
-    let hostile = Hostile::start(Config {
-        location: LocationForm::WithQuery,
-        ..Config::default()
-    });
+    let hostile = Hostile::start(Config { location: LocationForm::WithQuery, ..Config::default() });
     let client = Client::plain(hostile.host());
     let blob = layer(4, 5000);
     let half = 2000;
     let opened = client.request("POST", "/v2/a/blobs/uploads/", &[], Some(b""));
     let first = opened.header("location").unwrap().to_owned();
-    hostile.fault(
-        Fault::on(
-            "PATCH",
-            "/uploads/",
-            Action::CutUpload {
-                after: half,
-                keep: true,
-            },
-        )
-        .once(),
-    );
-    assert!(
-        client
-            .try_request("PATCH", &first, &[], Some(&blob.bytes))
-            .is_err()
-    );
+    hostile.fault(Fault::on("PATCH", "/uploads/", Action::CutUpload { after: half, keep: true }).once());
+    assert!(client.try_request("PATCH", &first, &[], Some(&blob.bytes)).is_err());
     let status = client.request("GET", &first, &[], None);
     assert_eq!(status.header("range"), Some("0-1999"));
     let second = status.header("location").unwrap();
@@ -415,11 +342,7 @@ fn limits_and_names_are_enforced() {
 fn mounts_are_answered_as_told() {
     let (hostile, client, blob, _) = with_blob(Config::default());
     let path = format!("/v2/b/blobs/uploads/?mount={}&from=a", blob.digest);
-    for (mount, status) in [
-        (Mount::Never, 202),
-        (Mount::Status(401), 401),
-        (Mount::Status(405), 405),
-    ] {
+    for (mount, status) in [(Mount::Never, 202), (Mount::Status(401), 401), (Mount::Status(405), 405)] {
         hostile.configure(|config| config.mount = mount);
         assert_eq!(client.request("POST", &path, &[], Some(b"")).status, status);
         assert!(!hostile.has_blob("b", &blob.digest));
@@ -431,10 +354,7 @@ fn mounts_are_answered_as_told() {
 
 #[test]
 fn skopeo_gets_tokens_and_they_end() {
-    let hostile = Hostile::start(Config {
-        auth: Auth::Token(TokenAuth::default()),
-        ..Config::default()
-    });
+    let hostile = Hostile::start(Config { auth: Auth::Token(TokenAuth::default()), ..Config::default() });
     let (content, index) = two_platforms(false);
     hostile.seed("a/b", &content, &index, Some("v1"));
     let raw = skopeo([
@@ -452,10 +372,7 @@ fn skopeo_gets_tokens_and_they_end() {
     let scope = "scope=repository:x:pull&scope=repository:a/b:pull,push";
     let token = |last: bool| {
         hostile.configure(|config| {
-            config.auth = Auth::Token(TokenAuth {
-                honours_only_last_scope: last,
-                ..TokenAuth::default()
-            });
+            config.auth = Auth::Token(TokenAuth { honours_only_last_scope: last, ..TokenAuth::default() });
         });
         let reply = named.request("GET", &format!("/token?{scope}"), &[], None);
         format!("Bearer {}", reply.json()["token"].as_str().unwrap())
@@ -473,20 +390,13 @@ fn skopeo_gets_tokens_and_they_end() {
     hostile.fault(Fault::new(Matcher::any(), Action::ExpireTokens).once());
     let refused = get(&last, "a/b");
     assert_eq!(refused.status, 401);
-    assert!(
-        refused
-            .header("www-authenticate")
-            .unwrap()
-            .starts_with("Bearer realm=")
-    );
+    assert!(refused.header("www-authenticate").unwrap().starts_with("Bearer realm="));
 }
 
 #[test]
 fn overlapping_requests_are_counted() {
-    let (hostile, client, _, path) = with_blob(Config {
-        latency: Duration::from_millis(150),
-        ..Config::default()
-    });
+    let (hostile, client, _, path) =
+        with_blob(Config { latency: Duration::from_millis(150), ..Config::default() });
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| client.request("GET", &path, &[], None));
@@ -502,10 +412,7 @@ fn overlapping_requests_are_counted() {
 
 #[test]
 fn lists_are_paged() {
-    let hostile = Hostile::start(Config {
-        page_size: 2,
-        ..Config::default()
-    });
+    let hostile = Hostile::start(Config { page_size: 2, ..Config::default() });
     let mut content = Content::new();
     let image = content.image("linux/amd64", &[]);
     for tag in ["a", "b", "c", "d", "e"] {
@@ -513,10 +420,7 @@ fn lists_are_paged() {
         hostile.seed("demo/a", &content, &image, Some(tag));
     }
     let client = Client::plain(hostile.host());
-    for (start, field) in [
-        ("/v2/demo/a/tags/list?n=1000", "tags"),
-        ("/v2/_catalog", "repositories"),
-    ] {
+    for (start, field) in [("/v2/demo/a/tags/list?n=1000", "tags"), ("/v2/_catalog", "repositories")] {
         let (mut next, mut pages) = (Some(start.to_owned()), Vec::new());
         while let Some(path) = next {
             let reply = client.request("GET", &path, &[], None);
@@ -530,23 +434,13 @@ fn lists_are_paged() {
 
 #[test]
 fn passwords_and_refresh_tokens_are_checked() {
-    let (hostile, stranger, blob, path) = with_blob(Config {
-        auth: Auth::Basic,
-        ..Config::default()
-    });
+    let (hostile, stranger, blob, path) = with_blob(Config { auth: Auth::Basic, ..Config::default() });
     let named = Client::new(hostile.host(), None, Some((USER, PASSWORD)));
     let refused = stranger.request("GET", &path, &[], None);
-    assert_eq!(
-        (refused.status, refused.header("www-authenticate")),
-        (401, Some("Basic realm=\"test\""))
-    );
+    assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Basic realm=\"test\"")));
     assert_eq!(named.request("GET", &path, &[], None).body, blob.bytes);
     hostile.configure(|config| {
-        config.auth = Auth::Token(TokenAuth {
-            refresh_tokens: true,
-            uses: Some(1),
-            ..TokenAuth::default()
-        });
+        config.auth = Auth::Token(TokenAuth { refresh_tokens: true, uses: Some(1), ..TokenAuth::default() });
     });
     let first = named.request("GET", "/token?scope=repository:a:pull", &[], None);
     let refresh = first.json()["refresh_token"].as_str().unwrap().to_owned();
@@ -559,10 +453,7 @@ fn passwords_and_refresh_tokens_are_checked() {
     });
     assert_eq!(statuses, [200, 401]);
     hostile.configure(|config| {
-        config.auth = Auth::Token(TokenAuth {
-            anonymous_pull: true,
-            ..TokenAuth::default()
-        });
+        config.auth = Auth::Token(TokenAuth { anonymous_pull: true, ..TokenAuth::default() });
     });
     let anyone = stranger.request("GET", "/token?scope=repository:a:pull,push", &[], None);
     let token = format!("Bearer {}", anyone.json()["token"].as_str().unwrap());

@@ -87,17 +87,10 @@ impl Tokens {
         if head.path.len() + head.query.len() > config.max_url {
             return Response::html(414, "Request-URI Too Large");
         }
-        let parameters = if head.method == "POST" {
-            form(&String::from_utf8_lossy(body))
-        } else {
-            head.parameters()
-        };
-        let get = |name: &str| {
-            parameters
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.as_str())
-        };
+        let parameters =
+            if head.method == "POST" { form(&String::from_utf8_lossy(body)) } else { head.parameters() };
+        let get =
+            |name: &str| parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
         let named = if head.method == "POST" {
             match get("grant_type") {
                 Some("refresh_token") => {
@@ -139,17 +132,9 @@ impl Tokens {
         let text = format!("token-{}", self.made);
         self.tokens.insert(
             text.clone(),
-            Token {
-                scopes,
-                until: Instant::now() + config.expires_in,
-                uses: config.uses,
-            },
+            Token { scopes, until: Instant::now() + config.expires_in, uses: config.uses },
         );
-        let field = if config.access_token_only || head.method == "POST" {
-            "access_token"
-        } else {
-            "token"
-        };
+        let field = if config.access_token_only || head.method == "POST" { "access_token" } else { "token" };
         let mut answer = json!({ field: text });
         if config.says_expiry {
             answer["expires_in"] = json!(config.expires_in.as_secs());
@@ -162,10 +147,7 @@ impl Tokens {
 
     /// Returns whether the request's token is good and gives all these rights.
     fn covers(&mut self, head: &Head, rights: &[(&str, &str)]) -> bool {
-        let Some(text) = head
-            .header("authorization")
-            .and_then(|v| v.strip_prefix("Bearer "))
-        else {
+        let Some(text) = head.header("authorization").and_then(|v| v.strip_prefix("Bearer ")) else {
             return false;
         };
         let Some(token) = self.tokens.get_mut(text) else {
@@ -205,10 +187,7 @@ pub fn check(
             if tokens.covers(head, rights) {
                 return None;
             }
-            let realm = config
-                .realm
-                .clone()
-                .unwrap_or_else(|| format!("http://{host}/token"));
+            let realm = config.realm.clone().unwrap_or_else(|| format!("http://{host}/token"));
             let mut challenge = format!("Bearer realm=\"{realm}\",service=\"test-registry\"");
             let scopes: Vec<String> = rights
                 .iter()
@@ -231,9 +210,7 @@ pub fn check(
 fn is_basic(head: &Head) -> bool {
     let (user, password) = (crate::support::peers::USER, crate::support::peers::PASSWORD);
     let expected = BASE64_STANDARD.encode(format!("{user}:{password}"));
-    head.header("authorization")
-        .and_then(|value| value.strip_prefix("Basic "))
-        == Some(&expected)
+    head.header("authorization").and_then(|value| value.strip_prefix("Basic ")) == Some(&expected)
 }
 
 fn form(body: &str) -> Vec<(String, String)> {

@@ -81,12 +81,7 @@ pub struct Fault {
 impl Fault {
     /// A fault for ever.
     pub fn new(when: Matcher, action: Action) -> Self {
-        Self {
-            when,
-            skip: 0,
-            times: None,
-            action,
-        }
+        Self { when, skip: 0, times: None, action }
     }
 
     /// A fault on these methods and paths containing a text, see [`Matcher::on`].
@@ -224,12 +219,7 @@ impl Action {
 
     /// 401 that does not say how to authenticate.
     pub fn unauthorized_without_challenge() -> Self {
-        Self::Respond(Response::error(
-            401,
-            "UNAUTHORIZED",
-            "authentication required",
-            &Value::Null,
-        ))
+        Self::Respond(Response::error(401, "UNAUTHORIZED", "authentication required", &Value::Null))
     }
 }
 
@@ -241,10 +231,7 @@ pub fn too_many_json(retry_after: Option<&str>) -> Action {
 
 /// 429 as text.
 pub fn too_many_text(retry_after: Option<&str>) -> Action {
-    Action::Respond(retry(
-        Response::text(429, "Too Many Requests (HAP429).\n"),
-        retry_after,
-    ))
+    Action::Respond(retry(Response::text(429, "Too Many Requests (HAP429).\n"), retry_after))
 }
 
 /// 429 as a proxy's page.

@@ -32,18 +32,12 @@ impl Head {
     /// All headers of this name, joined as HTTP allows.
     pub fn headers_joined(&self, name: &str) -> String {
         let values = self.headers.iter().filter(|(header, _)| header == name);
-        values
-            .map(|(_, value)| value.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
+        values.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// A query parameter, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        self.parameters()
-            .into_iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        self.parameters().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// All query parameters, decoded.
@@ -60,9 +54,7 @@ impl Head {
 
     /// How many bytes of body are announced.
     pub fn content_length(&self) -> u64 {
-        self.header("content-length")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
+        self.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// Reads a head; none at the end of the connection.
@@ -93,8 +85,7 @@ impl Head {
                 return Ok(Some(head));
             }
             let (name, value) = line.split_once(':').unwrap_or((line, ""));
-            head.headers
-                .push((name.to_ascii_lowercase(), value.trim().to_owned()));
+            head.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
     }
 }
@@ -103,9 +94,7 @@ impl Head {
 /// as a body that is not whole.
 pub fn read_body(head: &Head, stream: &mut BufReader<TcpStream>, limit: u64) -> (Vec<u8>, bool) {
     let mut body = Vec::new();
-    let chunked = head
-        .header("transfer-encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+    let chunked = head.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
     if !chunked {
         let length = head.content_length();
         let _ = stream.take(length.min(limit)).read_to_end(&mut body);
@@ -198,12 +187,7 @@ pub struct Wire {
 impl Response {
     /// An answer without a body.
     pub fn new(status: u16) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: Vec::new(),
-            wire: Wire::default(),
-        }
+        Self { status, headers: Vec::new(), body: Vec::new(), wire: Wire::default() }
     }
 
     /// An error as the distribution specification writes it; `detail` may be null.
@@ -229,9 +213,7 @@ impl Response {
 
     /// A text answer.
     pub fn text(status: u16, text: &str) -> Self {
-        Self::new(status)
-            .with("Content-Type", "text/plain; charset=utf-8")
-            .body(text)
+        Self::new(status).with("Content-Type", "text/plain; charset=utf-8").body(text)
     }
 
     /// An HTML page, as proxies send.
@@ -257,8 +239,7 @@ impl Response {
 
     /// Takes a header away.
     pub fn remove(&mut self, name: &str) {
-        self.headers
-            .retain(|(header, _)| !header.eq_ignore_ascii_case(name));
+        self.headers.retain(|(header, _)| !header.eq_ignore_ascii_case(name));
     }
 
     /// Sets the body.
@@ -272,9 +253,7 @@ impl Response {
         let wire = &self.wire;
         let close = wire.close
             || wire.http10
-            || head
-                .header("connection")
-                .is_some_and(|v| v.eq_ignore_ascii_case("close"));
+            || head.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
         let bodiless = head.method == "HEAD" || matches!(self.status, 100..=199 | 204 | 304);
         let version = if wire.http10 { "1.0" } else { "1.1" };
         let mut text = format!("HTTP/{version} {} {}\r\n", self.status, reason(self.status));
@@ -307,9 +286,7 @@ impl Response {
         if wire.chunked && !cut {
             stream.write_all(b"0\r\n\r\n")?;
         }
-        let short = wire
-            .announced
-            .is_some_and(|announced| announced != self.body.len() as u64);
+        let short = wire.announced.is_some_and(|announced| announced != self.body.len() as u64);
         Ok(!close && !cut && !short)
     }
 

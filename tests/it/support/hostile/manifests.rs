@@ -19,12 +19,7 @@ impl Context<'_> {
             "GET" | "HEAD" => Some(self.get_manifest(name, selector)),
             "PUT" => self.put_manifest(name, selector),
             "DELETE" if self.config.delete => Some(self.delete_manifest(name, selector)),
-            _ => Some(Response::error(
-                405,
-                "UNSUPPORTED",
-                "the operation is unsupported",
-                &Value::Null,
-            )),
+            _ => Some(Response::error(405, "UNSUPPORTED", "the operation is unsupported", &Value::Null)),
         }
     }
 
@@ -36,23 +31,14 @@ impl Context<'_> {
                 return response;
             }
         }
-        let unknown = Response::error(
-            404,
-            "MANIFEST_UNKNOWN",
-            "manifest unknown",
-            &json!({ "reference": selector }),
-        );
-        let found = self
-            .repository(name)
-            .and_then(|repository| repository.manifest(selector));
+        let unknown =
+            Response::error(404, "MANIFEST_UNKNOWN", "manifest unknown", &json!({ "reference": selector }));
+        let found = self.repository(name).and_then(|repository| repository.manifest(selector));
         let Some((digest, stored)) = found else {
             return unknown;
         };
         let accept = self.head.headers_joined("accept");
-        let oci = matches!(
-            stored.media_type.as_str(),
-            media_type::OCI_MANIFEST | media_type::OCI_INDEX
-        );
+        let oci = matches!(stored.media_type.as_str(), media_type::OCI_MANIFEST | media_type::OCI_INDEX);
         if oci && self.config.strict_accept && !accept.contains(&stored.media_type) {
             return unknown;
         }
@@ -81,20 +67,10 @@ impl Context<'_> {
 
     fn put_manifest(&mut self, name: &str, selector: &str) -> Option<Response> {
         let invalid = |message: &str| {
-            Some(Response::error(
-                400,
-                "MANIFEST_INVALID",
-                message,
-                &json!({ "message": message }),
-            ))
+            Some(Response::error(400, "MANIFEST_INVALID", message, &json!({ "message": message })))
         };
         if self.body.len() > self.config.max_manifest {
-            return Some(Response::error(
-                413,
-                "SIZE_INVALID",
-                "manifest too large",
-                &Value::Null,
-            ));
+            return Some(Response::error(413, "SIZE_INVALID", "manifest too large", &Value::Null));
         }
         let Ok(document) = serde_json::from_slice::<Value>(&self.body) else {
             return invalid("manifest invalid");
@@ -105,10 +81,7 @@ impl Context<'_> {
             .or(document["mediaType"].as_str())
             .unwrap_or_default()
             .to_owned();
-        if document["mediaType"]
-            .as_str()
-            .is_some_and(|own| own != media_type)
-        {
+        if document["mediaType"].as_str().is_some_and(|own| own != media_type) {
             return invalid("the media type in the body is not that of the header");
         }
         let digest = match selector.parse::<Digest>() {
@@ -151,10 +124,7 @@ impl Context<'_> {
             }
         }
         let subject = document["subject"]["digest"].as_str().map(str::to_owned);
-        let stored = Stored {
-            media_type,
-            bytes: Arc::new(std::mem::take(&mut self.body)),
-        };
+        let stored = Stored { media_type, bytes: Arc::new(std::mem::take(&mut self.body)) };
         let repository = self.store.repositories.entry(name.to_owned()).or_default();
         repository.manifests.insert(digest.clone(), stored);
         if selector.parse::<Digest>().is_err() {
@@ -189,10 +159,7 @@ impl Context<'_> {
         if self.struck(|action| matches!(action, Action::StoreStubs)) {
             let repository = self.store.repositories.entry(name.to_owned()).or_default();
             for child in absent {
-                let stub = Stored {
-                    media_type: child.media_type,
-                    bytes: Arc::new(b"{}".to_vec()),
-                };
+                let stub = Stored { media_type: child.media_type, bytes: Arc::new(b"{}".to_vec()) };
                 repository.manifests.insert(child.digest, stub);
             }
             return Verdict::Take;
@@ -239,13 +206,7 @@ enum Verdict {
 fn blobs_unknown(absent: &[Descriptor]) -> Response {
     let errors: Vec<_> = absent
         .iter()
-        .map(|child| {
-            (
-                "MANIFEST_BLOB_UNKNOWN",
-                "blob unknown to registry",
-                json!(child.digest),
-            )
-        })
+        .map(|child| ("MANIFEST_BLOB_UNKNOWN", "blob unknown to registry", json!(child.digest)))
         .collect();
     Response::errors(400, &errors)
 }

@@ -158,13 +158,8 @@ impl Logged {
     /// `METHOD path?query -> status`, for messages.
     pub fn line(&self) -> String {
         let query = if self.head.query.is_empty() { "" } else { "?" };
-        let status = self
-            .status
-            .map_or("closed".to_owned(), |status| status.to_string());
-        format!(
-            "{} {}{query}{} -> {status}",
-            self.head.method, self.head.path, self.head.query
-        )
+        let status = self.status.map_or("closed".to_owned(), |status| status.to_string());
+        format!("{} {}{query}{} -> {status}", self.head.method, self.head.path, self.head.query)
     }
 }
 
@@ -182,10 +177,7 @@ impl Hostile {
     /// Starts a registry on a free loopback port.
     pub fn start(config: Config) -> Self {
         let (server, acceptor) = Server::start(config);
-        Self {
-            server,
-            acceptor: Some(acceptor),
-        }
+        Self { server, acceptor: Some(acceptor) }
     }
 
     /// Starts an honest registry.
@@ -214,8 +206,7 @@ impl Hostile {
     pub fn struck(&self, id: FaultId) -> usize {
         let faults = self.server.faults.lock().unwrap();
         let (fault, seen) = &faults[id.0];
-        seen.saturating_sub(fault.skip)
-            .min(fault.times.unwrap_or(usize::MAX))
+        seen.saturating_sub(fault.skip).min(fault.times.unwrap_or(usize::MAX))
     }
 
     /// Changes what the registry is like from now on.
@@ -228,15 +219,9 @@ impl Hostile {
         for descriptor in content.closure(root) {
             let bytes = Arc::new(content.blobs[&descriptor.digest].clone());
             match content.manifests.get(&descriptor.digest) {
-                None => self
-                    .server
-                    .store()
-                    .put_blob(repository, &descriptor.digest, bytes),
+                None => self.server.store().put_blob(repository, &descriptor.digest, bytes),
                 Some(media_type) => {
-                    let stored = Stored {
-                        media_type: media_type.clone(),
-                        bytes,
-                    };
+                    let stored = Stored { media_type: media_type.clone(), bytes };
                     let mut store = self.server.store();
                     let repository = store.repositories.entry(repository.to_owned()).or_default();
                     repository.manifests.insert(descriptor.digest.clone(), stored);
@@ -257,11 +242,7 @@ impl Hostile {
 
     /// Makes an empty repository, for [`Config::requires_repository`].
     pub fn create_repository(&self, name: &str) {
-        self.server
-            .store()
-            .repositories
-            .entry(name.to_owned())
-            .or_default();
+        self.server.store().repositories.entry(name.to_owned()).or_default();
     }
 
     /// Takes a blob or manifest out of a repository; tags stay.
@@ -375,17 +356,9 @@ impl Hostile {
     pub fn max_parallel_on(&self, matcher: &Matcher) -> usize {
         let mut requests = self.requests();
         requests.retain(|request| matcher.matches(&request.head));
-        let at = |instant: Instant| {
-            requests
-                .iter()
-                .filter(|r| r.started <= instant && instant < r.ended)
-                .count()
-        };
-        requests
-            .iter()
-            .map(|request| at(request.started))
-            .max()
-            .unwrap_or(0)
+        let at =
+            |instant: Instant| requests.iter().filter(|r| r.started <= instant && instant < r.ended).count();
+        requests.iter().map(|request| at(request.started)).max().unwrap_or(0)
     }
 
     /// How many connections were opened.

@@ -37,16 +37,10 @@ impl Route {
         if let Some(name) = rest.strip_suffix("/tags/list") {
             return Some(Self::Tags(name.to_owned()));
         }
-        let split = |word: &str| {
-            rest.rsplit_once(word)
-                .map(|(name, tail)| (name.to_owned(), tail.to_owned()))
-        };
+        let split =
+            |word: &str| rest.rsplit_once(word).map(|(name, tail)| (name.to_owned(), tail.to_owned()));
         if let Some((name, session)) = split("/blobs/uploads/") {
-            return Some(if session.is_empty() {
-                Self::Uploads(name)
-            } else {
-                Self::Upload(name, session)
-            });
+            return Some(if session.is_empty() { Self::Uploads(name) } else { Self::Upload(name, session) });
         }
         if let Some(name) = rest.strip_suffix("/blobs/uploads") {
             return Some(Self::Uploads(name.to_owned()));
@@ -106,14 +100,7 @@ impl Server {
         let Some(route) = Route::parse(&head.path) else {
             return Some(Response::text(404, "404 page not found\n"));
         };
-        let mut context = Context {
-            head,
-            body,
-            actions,
-            config,
-            host: &self.host,
-            store: &mut store,
-        };
+        let mut context = Context { head, body, actions, config, host: &self.host, store: &mut store };
         if let Some(refusal) = context.admit(&route) {
             return Some(refusal);
         }
@@ -161,23 +148,12 @@ impl Context<'_> {
         if let Some(from) = from.as_deref().filter(|_| matches!(route, Route::Uploads(_))) {
             rights.push((from, "pull"));
         }
-        let refusal = auth::check(
-            &self.config.auth,
-            &mut self.store.tokens,
-            self.host,
-            self.head,
-            &rights,
-        );
+        let refusal = auth::check(&self.config.auth, &mut self.store.tokens, self.host, self.head, &rights);
         if refusal.is_some() {
             return refusal;
         }
         if name.split('/').count() > self.config.max_path_components {
-            return Some(Response::error(
-                400,
-                "NAME_INVALID",
-                "invalid repository name",
-                &Value::Null,
-            ));
+            return Some(Response::error(400, "NAME_INVALID", "invalid repository name", &Value::Null));
         }
         let absent = !name.is_empty() && !self.store.repositories.contains_key(name);
         if absent && (self.config.requires_repository || !writes) && !matches!(route, Route::Referrers(..)) {
@@ -203,9 +179,7 @@ impl Context<'_> {
             }
             (Route::Tags(name), "GET") => {
                 let repository = self.repository(name);
-                let tags = repository
-                    .map(|r| r.tags.keys().cloned().collect())
-                    .unwrap_or_default();
+                let tags = repository.map(|r| r.tags.keys().cloned().collect()).unwrap_or_default();
                 self.page(tags, "tags", json!({ "name": name }))
             }
             (Route::Blob(name, digest), "GET" | "HEAD") => self.get_blob(name, digest),
@@ -214,11 +188,7 @@ impl Context<'_> {
                     let repository = self.store.repositories.get_mut(name);
                     repository.is_some_and(|r| r.blobs.remove(&digest))
                 });
-                if removed {
-                    Response::new(202)
-                } else {
-                    blob_unknown(digest)
-                }
+                if removed { Response::new(202) } else { blob_unknown(digest) }
             }
             (Route::Uploads(name), "POST") => self.open_upload(name),
             (Route::Upload(name, session), "GET" | "PATCH" | "PUT" | "DELETE") => self.upload(name, session),
@@ -252,22 +222,14 @@ impl Context<'_> {
         let Ok(subject) = subject.parse::<Digest>() else {
             return Response::error(400, "DIGEST_INVALID", "invalid digest", &Value::Null);
         };
-        let mut found = self
-            .repository(name)
-            .map(|repository| repository.referrers(&subject))
-            .unwrap_or_default();
+        let mut found =
+            self.repository(name).map(|repository| repository.referrers(&subject)).unwrap_or_default();
         let wanted = self.head.parameter("artifactType");
         if let Some(wanted) = &wanted {
             found.retain(|descriptor| descriptor["artifactType"] == json!(wanted));
         }
-        let start = self
-            .head
-            .parameter("page")
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0);
-        let end = found
-            .len()
-            .min(usize::saturating_add(start, self.config.page_size));
+        let start = self.head.parameter("page").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let end = found.len().min(usize::saturating_add(start, self.config.page_size));
         let more = end < found.len();
         let document = json!({
             "schemaVersion": 2,
@@ -343,12 +305,7 @@ impl Context<'_> {
 }
 
 fn blob_unknown(digest: &str) -> Response {
-    Response::error(
-        404,
-        "BLOB_UNKNOWN",
-        "blob unknown to registry",
-        &json!({ "digest": digest }),
-    )
+    Response::error(404, "BLOB_UNKNOWN", "blob unknown to registry", &json!({ "digest": digest }))
 }
 
 /// What a `Range` header asks for.
@@ -372,9 +329,5 @@ fn parse_range(text: &str, total: u64) -> Span {
         (Err(_), Ok(tail)) if start.is_empty() => (total.saturating_sub(tail), total),
         _ => return Span::Whole,
     };
-    if start < end {
-        Span::Part(start, end)
-    } else {
-        Span::Beyond
-    }
+    if start < end { Span::Part(start, end) } else { Span::Beyond }
 }

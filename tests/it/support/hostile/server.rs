@@ -162,10 +162,7 @@ impl Server {
             Ok(Fate::Closed) | Err(_) => (Next::Close, None),
         };
         logged.status = response.as_ref().map(|response| response.status);
-        logged.sent = response
-            .as_ref()
-            .filter(|_| head.method != "HEAD")
-            .map_or(0, |r| r.body.len() as u64);
+        logged.sent = response.as_ref().filter(|_| head.method != "HEAD").map_or(0, |r| r.body.len() as u64);
         logged.ended = Instant::now();
         // Logged before the last byte is out: a client that has its answer finds its request in the log.
         self.log.lock().unwrap().push(logged.clone());
@@ -194,9 +191,7 @@ impl Server {
                 continue;
             }
             *seen += 1;
-            let past = fault
-                .times
-                .is_some_and(|times| *seen > fault.skip.saturating_add(times));
+            let past = fault.times.is_some_and(|times| *seen > fault.skip.saturating_add(times));
             if *seen > fault.skip && !past {
                 actions.push(fault.action.clone());
             }
@@ -234,10 +229,7 @@ impl Server {
                 linger: true,
             });
         }
-        if head
-            .header("expect")
-            .is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
-        {
+        if head.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
             writer.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         let cut = actions.iter().find_map(|action| match action {
@@ -334,11 +326,8 @@ fn distort(mut response: Response, head: &Head, actions: &[Action]) -> Response 
 
 /// Moves both ends of a `Content-Range` by one.
 fn shift_content_range(response: &mut Response) {
-    let found = response
-        .headers
-        .iter()
-        .find(|(name, _)| name == "Content-Range")
-        .map(|(_, value)| value.clone());
+    let found =
+        response.headers.iter().find(|(name, _)| name == "Content-Range").map(|(_, value)| value.clone());
     if let Some(value) = found {
         let (range, size) = value.trim_start_matches("bytes ").split_once('/').unwrap();
         let (start, end) = range.split_once('-').unwrap();

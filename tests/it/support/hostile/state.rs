@@ -71,9 +71,7 @@ impl Repository {
             let size = stored.bytes.len() as u64;
             let mut value =
                 descriptor_json(&Descriptor::new(stored.media_type.clone(), digest.clone(), size));
-            let artifact_type = document
-                .get("artifactType")
-                .unwrap_or(&document["config"]["mediaType"]);
+            let artifact_type = document.get("artifactType").unwrap_or(&document["config"]["mediaType"]);
             if !artifact_type.is_null() {
                 value["artifactType"] = artifact_type.clone();
             }
@@ -127,10 +125,7 @@ impl Store {
     pub fn open_upload(&mut self, repository: &str) -> String {
         self.sessions += 1;
         let session = format!("session-{}", self.sessions);
-        let upload = Upload {
-            repository: repository.to_owned(),
-            ..Upload::default()
-        };
+        let upload = Upload { repository: repository.to_owned(), ..Upload::default() };
         self.uploads.insert(session.clone(), upload);
         session
     }

@@ -35,11 +35,7 @@ impl Context<'_> {
         let has = |repository: &Repository| repository.accepts_blob(&parsed);
         let found = match self.config.mount {
             Mount::Status(status) => {
-                let code = if status == 401 {
-                    "UNAUTHORIZED"
-                } else {
-                    "UNSUPPORTED"
-                };
+                let code = if status == 401 { "UNAUTHORIZED" } else { "UNSUPPORTED" };
                 return Some(Response::error(status, code, "no mounting here", &Value::Null));
             }
             Mount::Never => None,
@@ -64,9 +60,7 @@ impl Context<'_> {
 
     fn created_blob(&self, name: &str, digest: &str) -> Response {
         let path = format!("/v2/{name}/blobs/{digest}");
-        Response::new(201)
-            .with("Location", &self.located(&path))
-            .with("Docker-Content-Digest", digest)
+        Response::new(201).with("Location", &self.located(&path)).with("Docker-Content-Digest", digest)
     }
 
     /// The form of `Location` in force.
@@ -98,9 +92,7 @@ impl Context<'_> {
         }
         // "0-0" for an empty upload is what distribution answers.
         let range = format!("0-{}", upload.bytes.len().saturating_sub(1));
-        let mut response = Response::new(status)
-            .with("Range", &range)
-            .with("Docker-Upload-UUID", session);
+        let mut response = Response::new(status).with("Range", &range).with("Docker-Upload-UUID", session);
         response.set("Location", &self.located(&path));
         if let (Some(length), "POST") = (self.config.chunk_min_length, self.head.method.as_str()) {
             response.set("OCI-Chunk-Min-Length", &length.to_string());
@@ -109,12 +101,8 @@ impl Context<'_> {
     }
 
     pub(super) fn upload(&mut self, name: &str, session: &str) -> Response {
-        let unknown = Response::error(
-            404,
-            "BLOB_UPLOAD_UNKNOWN",
-            "blob upload unknown to registry",
-            &Value::Null,
-        );
+        let unknown =
+            Response::error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry", &Value::Null);
         if self.struck(|action| matches!(action, Action::ForgetSession)) {
             self.store.uploads.remove(session);
         }
@@ -138,9 +126,7 @@ impl Context<'_> {
             return Response::error(400, "BLOB_UPLOAD_INVALID", "stale upload location", &Value::Null);
         }
         if let Some(range) = self.head.header("content-range") {
-            let start = range
-                .split_once('-')
-                .and_then(|(start, _)| start.parse::<usize>().ok());
+            let start = range.split_once('-').and_then(|(start, _)| start.parse::<usize>().ok());
             if start != Some(upload.bytes.len()) {
                 return self.progress(416, name, session);
             }

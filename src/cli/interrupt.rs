@@ -1,0 +1,31 @@
+//! Ctrl-C: what is durable stays, what it takes to go on is said, the exit code is 130.
+//!
+//! Nothing is unwound. Every state on disk is one from which the same command goes on, as after a `kill -9`.
+
+use std::sync::{Mutex, PoisonError};
+
+static MESSAGE: Mutex<&str> = Mutex::new("");
+
+/// Exit code of a command that was interrupted.
+const INTERRUPTED: i32 = 130;
+
+/// Takes over the signals for an interruption (INT, TERM, HUP).
+pub fn listen() {
+    // Without a handler the system's own behaviour stays, which loses no more than the message.
+    ctrlc::set_handler(|| {
+        let message = *MESSAGE.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = if message.is_empty() {
+            "\ninterrupted\n".to_owned()
+        } else {
+            format!("\ninterrupted; {message}\n")
+        };
+        std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).ok();
+        std::process::exit(INTERRUPTED);
+    })
+    .ok();
+}
+
+/// Sets what is said on an interruption.
+pub fn says(message: &'static str) {
+    *MESSAGE.lock().unwrap_or_else(PoisonError::into_inner) = message;
+}

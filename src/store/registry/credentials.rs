@@ -1,0 +1,271 @@
+//! Who the user is at a registry: from options, credential files, and the helpers these name.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+
+use super::super::{Result, StoreError};
+use super::limits::lock;
+use super::options::Options;
+use crate::oci::reference::DEFAULT_REGISTRY;
+
+/// The user name by which Docker's files and helpers mark an identity token.
+const TOKEN_USER: &str = "<token>";
+
+/// What to show a registry. No `Debug`: it must not end up in a message.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// User and password.
+    Basic {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// A refresh token for the registry's token server (distribution's "oauth" page).
+    Identity(String),
+}
+
+impl Credential {
+    fn new(user: &str, password: &str) -> Self {
+        if user == TOKEN_USER {
+            Self::Identity(password.to_owned())
+        } else {
+            Self::Basic { user: user.to_owned(), password: password.to_owned() }
+        }
+    }
+
+    /// Returns the value of a `Basic` authorization header (RFC 7617).
+    pub fn basic(&self) -> String {
+        let (user, password) = match self {
+            Self::Basic { user, password } => (user.as_str(), password.as_str()),
+            Self::Identity(token) => (TOKEN_USER, token.as_str()),
+        };
+        format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+    }
+}
+
+/// One credential file, read once.
+struct File {
+    content: Vec<u8>,
+    keys: HashSet<String>,
+}
+
+/// The credentials of all registries, looked up when first asked for.
+pub(super) struct Credentials {
+    given: Vec<(Option<String>, Credential)>,
+    files: Vec<File>,
+    found: Mutex<HashMap<String, Arc<Found>>>,
+}
+
+/// The result of one look-up, made while its lock is held: helpers can take seconds.
+type Found = Mutex<Option<Option<Credential>>>;
+
+impl Credentials {
+    /// Reads the files. One that was named must be there and be valid; a default one may be absent, and becomes a
+    /// warning when it is broken.
+    pub fn new(options: &Options, warnings: &mut Vec<String>) -> Result<Self> {
+        let mut files = Vec::new();
+        if let Some(path) = &options.auth_file {
+            files.push(read(path)?);
+        } else {
+            for path in &options.default_auth_files {
+                match read(path) {
+                    Ok(file) => files.push(file),
+                    Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => warnings.push(format!("credentials are not used: {error}")),
+                }
+            }
+        }
+        let given = options
+            .credentials
+            .iter()
+            .map(|(host, user, password)| (host.clone(), Credential::new(user, password)))
+            .collect();
+        Ok(Self { given, files, found: Mutex::default() })
+    }
+
+    /// Finds the credential for a repository: given ones first, then the files' entries, the longest matching
+    /// namespace first (containers-auth.json, "auths").
+    pub fn find(&self, registry: &str, repository: &str, warn: &dyn Fn(String)) -> Option<Credential> {
+        let given = |exact: bool| {
+            self.given.iter().find(|(host, _)| match host {
+                Some(host) => exact && same_registry(host, registry),
+                None => !exact,
+            })
+        };
+        if let Some((_, credential)) = given(true).or_else(|| given(false)) {
+            return Some(credential.clone());
+        }
+        let mut path = format!("{registry}/{repository}");
+        let mut namespace = None;
+        while path.len() > registry.len() {
+            if self.files.iter().any(|file| file.keys.contains(&path)) {
+                namespace = Some(path);
+                break;
+            }
+            path.truncate(path.rfind('/').unwrap_or_default());
+        }
+        let key = namespace.clone().unwrap_or_else(|| registry.to_owned());
+        let slot = Arc::clone(lock(&self.found).entry(key).or_default());
+        let mut slot = lock(&slot);
+        if let Some(known) = &*slot {
+            return known.clone();
+        }
+        let names: Vec<String> = match namespace {
+            Some(path) => vec![path],
+            // Docker Hub's entry has a name of its own (Docker's `IndexServer`).
+            None if registry == DEFAULT_REGISTRY => {
+                ["https://index.docker.io/v1/", "index.docker.io", DEFAULT_REGISTRY, "registry-1.docker.io"]
+                    .map(str::to_owned)
+                    .to_vec()
+            }
+            None => vec![registry.to_owned(), format!("https://{registry}")],
+        };
+        let credential = self.ask(&names, registry, warn);
+        *slot = Some(credential.clone());
+        credential
+    }
+
+    fn ask(&self, names: &[String], registry: &str, warn: &dyn Fn(String)) -> Option<Credential> {
+        for file in &self.files {
+            for name in names {
+                match docker_credential::get_credential_from_reader(&file.content[..], name) {
+                    Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => {}
+                    Ok(DockerCredential::IdentityToken(token)) => return Some(Credential::Identity(token)),
+                    Ok(DockerCredential::UsernamePassword(user, password)) => {
+                        // Docker pads the decoded text with NUL bytes.
+                        return Some(Credential::new(&user, password.trim_end_matches('\0')));
+                    }
+                    Err(CredentialRetrievalError::NoCredentialConfigured) => {}
+                    // The helpers' own words for "nothing stored" (docker-credential-helpers).
+                    Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
+                        if stdout.contains("credentials not found")
+                            || stderr.contains("credentials not found") => {}
+                    // Never what the helper wrote: it may be a secret.
+                    Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
+                        warn(format!("{registry}: the credential helper `{helper}` failed"));
+                        break;
+                    }
+                    Err(error) => {
+                        warn(format!("{registry}: credentials could not be read: {error}"));
+                        break;
+                    }
+                }
+            }
+        }
+        None
+    }
+}
+
+fn same_registry(given: &str, registry: &str) -> bool {
+    let hub = |name: &str| matches!(name, "docker.io" | "index.docker.io" | "registry-1.docker.io");
+    given.eq_ignore_ascii_case(registry) || (hub(given) && hub(registry))
+}
+
+fn read(path: &Path) -> Result<File> {
+    let content = std::fs::read(path).map_err(|source| StoreError::Io {
+        path: path.to_owned(),
+        action: "the credentials could not be read",
+        source,
+    })?;
+    // Nothing of the parser's message is kept: it can quote the content.
+    let parsed: serde_json::Value = serde_json::from_slice(&content).map_err(|_| StoreError::Invalid {
+        place: path.display().to_string(),
+        why: "it is not a credential file (JSON)".to_owned(),
+    })?;
+    let keys = parsed
+        .get("auths")
+        .and_then(serde_json::Value::as_object)
+        .map(|auths| auths.keys().cloned().collect())
+        .unwrap_or_default();
+    Ok(File { content, keys })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(
+        file: &str,
+        given: &[(Option<&str>, &str, &str)],
+        registry: &str,
+        repository: &str,
+    ) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.json");
+        std::fs::write(&path, file).unwrap();
+        let options = Options {
+            auth_file: Some(path),
+            credentials: given
+                .iter()
+                .map(|(host, user, password)| {
+                    (host.map(str::to_owned), (*user).to_owned(), (*password).to_owned())
+                })
+                .collect(),
+            ..Options::default()
+        };
+        let credentials = Credentials::new(&options, &mut Vec::new()).unwrap();
+        let found = credentials.find(registry, repository, &|warning| panic!("{warning}"))?;
+        Some(match found {
+            Credential::Basic { user, password } => format!("{user}:{password}"),
+            Credential::Identity(token) => format!("token {token}"),
+        })
+    }
+
+    fn entry(text: &str) -> String {
+        format!(r#"{{"auth":"{}"}}"#, STANDARD.encode(text))
+    }
+
+    #[test]
+    fn files_are_searched_by_namespace_then_registry() {
+        let file = format!(
+            r#"{{"auths":{{"r.example":{},"r.example/team":{},"https://index.docker.io/v1/":{},
+               "t.example":{{"identitytoken":"abc"}},"n.example":{{}}}}}}"#,
+            entry("u:p:q"),
+            entry("t:s\0\0"),
+            entry("hub:pw"),
+        );
+        let find = |registry, repository| find(&file, &[], registry, repository);
+        assert_eq!(find("r.example", "app").as_deref(), Some("u:p:q"));
+        assert_eq!(find("r.example", "team/app").as_deref(), Some("t:s"));
+        assert_eq!(find("r.example", "teams/app").as_deref(), Some("u:p:q"));
+        assert_eq!(find("docker.io", "library/x").as_deref(), Some("hub:pw"));
+        assert_eq!(find("t.example", "x").as_deref(), Some("token abc"));
+        assert_eq!(find("n.example", "x"), None);
+        assert_eq!(find("other.example", "x"), None);
+    }
+
+    #[test]
+    fn given_credentials_win_and_those_for_a_host_before_those_for_all() {
+        let file = format!(r#"{{"auths":{{"r.example":{}}}}}"#, entry("file:f"));
+        let given = [(None, "all", "a"), (Some("r.example"), "<token>", "tok")];
+        assert_eq!(find(&file, &given, "r.example", "x").as_deref(), Some("token tok"));
+        assert_eq!(find(&file, &given, "s.example", "x").as_deref(), Some("all:a"));
+        assert_eq!(
+            find("{}", &[(Some("index.docker.io"), "h", "p")], "docker.io", "library/x").as_deref(),
+            Some("h:p")
+        );
+    }
+
+    #[test]
+    fn a_named_file_must_be_there_and_valid() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("auth.json");
+        let mut options = Options { auth_file: Some(path.clone()), ..Options::default() };
+        assert!(Credentials::new(&options, &mut Vec::new()).is_err());
+        std::fs::write(&path, "secret!").unwrap();
+        let error = Credentials::new(&options, &mut Vec::new()).err().unwrap();
+        assert!(!format!("{error:?}").contains("secret"));
+        options.auth_file = None;
+        options.default_auth_files = vec![folder.path().join("absent"), path];
+        let mut warnings = Vec::new();
+        Credentials::new(&options, &mut warnings).unwrap();
+        assert_eq!(warnings.len(), 1);
+    }
+}
