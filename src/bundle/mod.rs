@@ -5,6 +5,7 @@ mod open;
 pub mod record;
 pub mod table;
 pub mod trailer;
+pub mod verify;
 
 pub use open::{Archive, Bundle};
 pub use record::Record;

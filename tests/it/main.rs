@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in tests, helpers too, a panic is the report")]
 
+mod bundles;
+mod damage;
 mod format_spec;
 mod support;
 mod support_tests;
+mod verify;
