@@ -2,10 +2,12 @@
 
 mod args;
 mod failure;
+mod inspect;
 mod interrupt;
 mod pack;
 mod printer;
 mod progress;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,10 @@ Exit codes:
 enum Verb {
     /// Packs images from registries, layouts and archives into one file
     Pack(Box<pack::Args>),
+    /// Reads everything in a bundle and says what of it is whole
+    Verify(verify::Args),
+    /// Says what is in a bundle, at once, however large it is
+    Inspect(inspect::Args),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -66,6 +72,8 @@ pub fn main() -> ExitCode {
     interrupt::listen();
     let result = match cli.verb {
         Verb::Pack(args) => pack::run(&args, &printer),
+        Verb::Verify(args) => verify::run(&args, &printer),
+        Verb::Inspect(args) => inspect::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);
