@@ -6,6 +6,7 @@ pub mod input;
 pub mod oci;
 pub mod pack;
 pub mod plan;
+pub mod push;
 pub mod select;
 pub mod store;
 pub mod transfer;

@@ -365,9 +365,9 @@ impl Source for Bundle {
         if row.size != size {
             return Err(damaged(format!("the table says {} bytes where {size} were announced", row.size)));
         }
-        let data = archive.head_length.checked_add(row.offset).filter(|at| at.checked_add(size).is_some());
-        let Some(data) = data else {
-            return Err(damaged("the table says it lies beyond any file".to_owned()));
+        let within = |at: &u64| at.checked_add(size).is_some_and(|end| end <= archive.length);
+        let Some(data) = archive.head_length.checked_add(row.offset).filter(within) else {
+            return Err(damaged(format!("the file ends at byte {}, before its place does", archive.length)));
         };
         // A table that points anywhere else than behind this blob's own header is not believed.
         let expected = header(&digest.blob_path(), size);

@@ -17,6 +17,9 @@ pub const BAD_INPUT: u8 = 3;
 /// A registry or the network.
 pub const REGISTRY: u8 = 4;
 
+/// The target lacks what the bundle builds on.
+pub const BASE_MISSING: u8 = 5;
+
 /// A failure that ends a command.
 #[derive(Debug)]
 pub struct Failure {

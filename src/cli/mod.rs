@@ -7,6 +7,7 @@ mod interrupt;
 mod pack;
 mod printer;
 mod progress;
+mod push;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,6 +50,10 @@ enum Verb {
     Verify(verify::Args),
     /// Says what is in a bundle, at once, however large it is
     Inspect(inspect::Args),
+    /// Pushes bundles into a registry
+    Push(Box<push::PushArgs>),
+    /// Copies images from registry to registry
+    Mirror(Box<push::MirrorArgs>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -74,6 +79,8 @@ pub fn main() -> ExitCode {
         Verb::Pack(args) => pack::run(&args, &printer),
         Verb::Verify(args) => verify::run(&args, &printer),
         Verb::Inspect(args) => inspect::run(&args, &printer),
+        Verb::Push(args) => push::run_push(&args, &printer),
+        Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

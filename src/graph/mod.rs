@@ -355,6 +355,11 @@ impl Builder<'_> {
                     if let Some(platform) = choosable(child) {
                         self.graph.platforms.entry(child_id).or_insert_with(|| platform.clone());
                     }
+                    // An attestation has an image's configuration and is none.
+                    if child.attests().is_some() || child.platform.as_ref().is_some_and(Platform::is_unknown)
+                    {
+                        self.graph.runnable.insert(child_id, false);
+                    }
                     children.push(child_id);
                 }
             }

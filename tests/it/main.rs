@@ -4,6 +4,7 @@
 
 mod bundles;
 mod damage;
+mod format_spec;
 mod support;
 mod support_tests;
 mod verify;

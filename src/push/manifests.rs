@@ -1,0 +1,321 @@
+//! The second stage of a push: manifests by digest, children before parents.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::report::Counted;
+use super::sparse::{self, Policy, Refusal};
+use super::{Prepared, PushError, RepoId, lock};
+use crate::graph::{Kind, NodeId, Presence};
+use crate::oci::{Descriptor, Digest, media_type};
+use crate::store::{Result, StoreError};
+use crate::transfer::{Progress, for_each};
+
+/// Type of the artifact that keeps the original of an index that was rewritten.
+pub const ORIGINAL_INDEX_TYPE: &str = "application/vnd.barge.original-index.v1+json";
+/// Pauses before an index is put again whose children the registry does not see yet.
+const PAUSES: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2)];
+
+/// A manifest that goes to a repository.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Work {
+    /// How many levels of manifests are below it.
+    height: u32,
+    pub(super) repo: RepoId,
+    pub(super) id: NodeId,
+    /// What it is attached to, for what is attached.
+    subjects: Vec<NodeId>,
+}
+
+impl Prepared<'_> {
+    /// Lists the manifests to put, by height: those below the roots, and those of attached content.
+    pub(super) fn manifest_work(&self) -> (Vec<Work>, Vec<Work>) {
+        let (mut own, mut attached): (BTreeMap<_, _>, BTreeMap<(RepoId, NodeId), Vec<NodeId>>) =
+            Default::default();
+        for (image, (_, repo)) in self.graph.images.iter().zip(&self.targets) {
+            for id in self.shipped_manifests(image.root) {
+                own.insert((*repo, id), Vec::new());
+            }
+            for attachment in &image.attached {
+                for id in self.shipped_manifests(attachment.node) {
+                    attached.entry((*repo, id)).or_default().push(attachment.subject);
+                }
+            }
+        }
+        attached.retain(|key, _| !own.contains_key(key));
+        let mut heights = HashMap::new();
+        let mut sorted = |work: BTreeMap<(RepoId, NodeId), Vec<NodeId>>| {
+            let mut work: Vec<Work> = work
+                .into_iter()
+                .map(|((repo, id), subjects)| Work {
+                    height: self.height(id, &mut heights),
+                    repo,
+                    id,
+                    subjects,
+                })
+                .collect();
+            work.sort();
+            work
+        };
+        (sorted(own), sorted(attached))
+    }
+
+    fn shipped_manifests(&self, root: NodeId) -> impl Iterator<Item = NodeId> {
+        self.graph.closure(root).into_iter().filter(|id| {
+            let node = self.graph.node(*id);
+            node.kind.is_manifest() && node.presence == Presence::Shipped
+        })
+    }
+
+    fn height(&self, id: NodeId, known: &mut HashMap<NodeId, u32>) -> u32 {
+        if let Some(height) = known.get(&id) {
+            return *height;
+        }
+        let manifests =
+            self.graph.children(id).iter().filter(|child| self.graph.node(**child).kind.is_manifest());
+        let height = manifests.map(|child| self.height(*child, known) + 1).max().unwrap_or(0);
+        known.insert(id, height);
+        height
+    }
+
+    /// Returns whether what a manifest is attached to has another digest at the target.
+    pub(super) fn is_below_rewritten(&self, work: &Work) -> bool {
+        let rewritten = lock(&self.state.rewritten);
+        !work.subjects.is_empty()
+            && work.subjects.iter().all(|subject| rewritten.contains_key(&(work.repo, *subject)))
+    }
+
+    /// Puts manifests, a level at a time.
+    pub(super) fn put_manifests(
+        &self,
+        work: &[Work],
+        progress: &dyn Progress,
+    ) -> std::result::Result<(), PushError> {
+        for level in work.chunk_by(|a, b| a.height == b.height) {
+            for_each(self.options.jobs, level.len(), |at| {
+                let Work { repo, id, .. } = level[at];
+                match self.put(repo, id, progress) {
+                    Ok(()) => Ok(()),
+                    Err(error) if is_fatal(&error) => Err(self.unusable(repo, error)),
+                    Err(error) => {
+                        self.fail(repo, id, Arc::new(error), false);
+                        Ok(())
+                    }
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Puts one manifest; what became of it is noted, and an error is one of its own.
+    fn put(&self, repo: RepoId, id: NodeId, progress: &dyn Progress) -> Result<()> {
+        let failed_child = {
+            let failed = lock(&self.state.failed);
+            self.graph.children(id).iter().find_map(|child| failed.get(&(repo, *child)).cloned())
+        };
+        if let Some(cause) = failed_child {
+            self.fail(repo, id, cause.error, cause.is_sparse);
+            return Ok(());
+        }
+        let rewritten = lock(&self.state.rewritten);
+        if self.graph.children(id).iter().any(|child| rewritten.contains_key(&(repo, *child))) {
+            drop(rewritten);
+            return self.put_rewritten(repo, id);
+        }
+        drop(rewritten);
+        let digest = self.graph.digest(id).to_string();
+        let repository = &self.repositories[repo];
+        if repository.head_manifest(&digest)?.is_some() {
+            self.state.counters.one(Counted::ManifestPresent);
+            return Ok(());
+        }
+        let bytes = self.content(id)?;
+        let media_type = self.graph.media_type(id);
+        let media_type = if media_type.is_empty() { media_type::OCI_MANIFEST } else { media_type };
+        let absent = self.absent_children(id);
+        let present = self.present_children(id);
+        let mut pauses = PAUSES.iter();
+        let mut was_forced = false;
+        loop {
+            let error = match repository.put_manifest(&digest, media_type, &bytes) {
+                Ok(_) => {
+                    self.state.counters.one(Counted::ManifestWritten);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            match sparse::refusal(&error, &absent, &present) {
+                Refusal::Sparse if self.are_there(repo, id)? => return self.refused(repo, id, error),
+                // The registry said that blobs are there which are not: they are uploaded by force, once.
+                Refusal::Sparse | Refusal::Missing(_)
+                    if self.graph.node(id).kind == Kind::Manifest && !was_forced =>
+                {
+                    was_forced = true;
+                    for child in self.graph.children(id) {
+                        if self.graph.node(*child).presence == Presence::Shipped {
+                            self.send(repo, *child, None, progress)?;
+                        }
+                    }
+                }
+                Refusal::Sparse | Refusal::Missing(_) if self.graph.node(id).kind == Kind::Index => {
+                    let Some(pause) = pauses.next() else { return Err(error) };
+                    std::thread::sleep(*pause);
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    fn content(&self, id: NodeId) -> Result<Vec<u8>> {
+        let digest = self.graph.digest(id);
+        let damaged = |why: &str| StoreError::Damaged {
+            place: "the plan's working file".to_owned(),
+            digest: digest.clone(),
+            why: why.to_owned(),
+        };
+        match self.survey.content(digest) {
+            Ok(Some(bytes)) if digest.matches(&bytes) => Ok(bytes),
+            Ok(_) => Err(damaged("it is not there as it was read")),
+            Err(source) => Err(StoreError::Io {
+                path: "the plan's working file".into(),
+                action: "could not be read",
+                source,
+            }),
+        }
+    }
+
+    fn present_children(&self, id: NodeId) -> Vec<Digest> {
+        let present = |child: &&NodeId| self.graph.node(**child).presence == Presence::Shipped;
+        self.graph
+            .children(id)
+            .iter()
+            .filter(present)
+            .map(|child| self.graph.digest(*child).clone())
+            .collect()
+    }
+
+    /// Asks whether every child that is meant to be at the target is there.
+    fn are_there(&self, repo: RepoId, id: NodeId) -> Result<bool> {
+        for child in self.graph.children(id) {
+            let node = self.graph.node(*child);
+            if node.presence != Presence::Shipped {
+                continue;
+            }
+            let is_there = if node.kind.is_manifest() {
+                self.repositories[repo].head_manifest(&self.graph.digest(*child).to_string())?.is_some()
+            } else {
+                self.is_present(repo, *child)? || node.size == 0
+            };
+            if !is_there {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Does what the policy says with an index that was refused for being sparse.
+    fn refused(&self, repo: RepoId, id: NodeId, error: StoreError) -> Result<()> {
+        match self.options.policy {
+            Policy::Require => {
+                self.fail(repo, id, Arc::new(error), true);
+                Ok(())
+            }
+            Policy::Rewrite => self.put_rewritten(repo, id),
+            Policy::Single => {
+                let runnable: Vec<NodeId> = self
+                    .graph
+                    .closure(id)
+                    .into_iter()
+                    .filter(|child| {
+                        self.graph.is_runnable(*child)
+                            && self.graph.node(*child).presence == Presence::Shipped
+                    })
+                    .collect();
+                let [only] = runnable[..] else {
+                    self.fail(repo, id, Arc::new(error), true);
+                    return Ok(());
+                };
+                lock(&self.state.rewritten).insert((repo, id), self.graph.descriptor(only));
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts an index that lists only what is there, and the original attached to it.
+    fn put_rewritten(&self, repo: RepoId, id: NodeId) -> Result<()> {
+        let bytes = self.content(id)?;
+        let keep: HashSet<Digest> = self.present_children(id).into_iter().collect();
+        let replaced: HashMap<Digest, Descriptor> = {
+            let rewritten = lock(&self.state.rewritten);
+            let children = self.graph.children(id).iter();
+            children
+                .filter_map(|child| {
+                    Some((self.graph.digest(*child).clone(), rewritten.get(&(repo, *child))?.clone()))
+                })
+                .collect()
+        };
+        let repository = &self.repositories[repo];
+        let invalid = |error: serde_json::Error| StoreError::Invalid {
+            place: self.graph.digest(id).to_string(),
+            why: format!("it can't be rewritten: {error}"),
+        };
+        let new = sparse::rewrite(&bytes, |digest| keep.contains(digest), &replaced).map_err(invalid)?;
+        let media_type = self.graph.media_type(id).to_owned();
+        repository.put_manifest(&new.digest.to_string(), &media_type, &new.bytes)?;
+        let subject = Descriptor::new(media_type.clone(), new.digest, new.bytes.len() as u64);
+        self.attach_original(repo, &bytes, &media_type, &subject)?;
+        self.state.counters.one(Counted::ManifestWritten);
+        lock(&self.state.rewritten).insert((repo, id), subject);
+        Ok(())
+    }
+
+    /// Attaches the original bytes of an index to the one that was made of it.
+    fn attach_original(
+        &self,
+        repo: RepoId,
+        original: &[u8],
+        media_type: &str,
+        subject: &Descriptor,
+    ) -> Result<()> {
+        let repository = &self.repositories[repo];
+        let empty = Descriptor::of(media_type::OCI_EMPTY, b"{}");
+        let layer = Descriptor::of(media_type, original);
+        for (descriptor, bytes) in [(&empty, &b"{}"[..]), (&layer, original)] {
+            if !repository.proves_blob(&descriptor.digest, descriptor.size)? {
+                repository.upload_blob(&descriptor.digest, descriptor.size, None, &mut |offset| {
+                    Ok(Box::new(&bytes[(offset as usize).min(bytes.len())..]))
+                })?;
+            }
+        }
+        let brief = |descriptor: &Descriptor| json!({ "mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size });
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": media_type::OCI_MANIFEST,
+            "artifactType": ORIGINAL_INDEX_TYPE,
+            "config": brief(&empty),
+            "layers": [brief(&layer)],
+            "subject": brief(subject),
+        })
+        .to_string();
+        let descriptor = Descriptor::of(media_type::OCI_MANIFEST, manifest.as_bytes());
+        let put = repository.put_manifest(
+            &descriptor.digest.to_string(),
+            media_type::OCI_MANIFEST,
+            manifest.as_bytes(),
+        )?;
+        if !put.subject_indexed {
+            let listed =
+                super::referrers::Entry::new(&descriptor, Some(ORIGINAL_INDEX_TYPE), &BTreeMap::new());
+            super::referrers::merge(repository, &subject.digest, &[listed])?;
+        }
+        Ok(())
+    }
+}
+
+/// Returns whether an error concerns the target as a whole, so that no other manifest will fare better.
+fn is_fatal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Denied { .. })
+}
