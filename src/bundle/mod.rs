@@ -1,6 +1,7 @@
 //! What a bundle is beyond an OCI layout: its record, its trailer, what is absent and why.
 
 pub mod head;
+pub mod inspect;
 mod open;
 pub mod record;
 pub mod table;

@@ -101,7 +101,8 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok(size)
 }
 
-fn parse_jobs(text: &str) -> Result<usize, String> {
+/// Parses a number of workers.
+pub fn parse_jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(jobs @ 1..=256) => Ok(jobs),
         _ => Err("expected a number from 1 to 256".to_owned()),
