@@ -44,9 +44,39 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     verify_all(args, printer).map_err(|failure| failure.of("verify"))
 }
 
+/// Reads a bundle that was just written back from its medium.
+///
+/// # Errors
+/// A failure that says what is wrong, if anything is.
+pub fn read_back(path: &std::path::Path, jobs: usize, printer: &Printer) -> Result<(), Failure> {
+    let bars = Bars::new(printer, "reading back");
+    let options = Options { jobs, ..Options::default() };
+    let report = verify(path, &options, &bars);
+    bars.clear();
+    let report = report.map_err(|error| Failure::new(BAD_INPUT, "read-back", &error))?;
+    // Gaps were said when they were left.
+    let wrong: Vec<String> = report
+        .findings
+        .iter()
+        .filter(|finding| !matches!(finding.id, "gap" | "failed-image"))
+        .map(|finding| format!("{}: {}", finding.id, finding.detail))
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut failure =
+        Failure::usage(format!("{} does not read back from the medium as it was written", path.display()));
+    (failure.code, failure.kind, failure.causes) = (SOME_FAILED, "read-back", wrong);
+    failure.causes.truncate(5);
+    Err(failure
+        .hint("the medium is failing: use another and pack again")
+        .next(format!("barge verify {}", quoted(&path.display().to_string()))))
+}
+
 fn verify_all(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     if args.request.is_some() && args.files.len() > 1 {
-        return Err(Failure::usage("a request is about one bundle").hint("verify the files one by one with --request"));
+        return Err(Failure::usage("a request is about one bundle")
+            .hint("verify the files one by one with --request"));
     }
     interrupt::says("nothing was changed; verify again from the start");
     let mut code = 0;
@@ -69,7 +99,8 @@ fn verify_all(args: &Args, printer: &Printer) -> Result<u8, Failure> {
             code = SOME_FAILED;
         }
     }
-    let outcomes: BTreeSet<&str> = documents.iter().filter_map(|document| document["outcome"].as_str()).collect();
+    let outcomes: BTreeSet<&str> =
+        documents.iter().filter_map(|document| document["outcome"].as_str()).collect();
     let outcome = match outcomes.iter().collect::<Vec<_>>()[..] {
         [only] => *only,
         _ => "PARTIAL",
@@ -82,14 +113,17 @@ fn failed(error: VerifyError, file: &Path) -> Failure {
     match error {
         VerifyError::Store(error) => error.into(),
         VerifyError::NoImage { ref have, .. } => {
-            let mut hint = format!("it has {}", have.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "));
+            let mut hint =
+                format!("it has {}", have.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "));
             if have.len() > SHOWN {
                 hint.push_str(" and more");
             }
             Failure::new(BAD_INPUT, "no-image", &error).hint(hint)
         }
-        VerifyError::NoLayout { .. } => Failure::new(BAD_INPUT, "no-bundle", &error)
-            .hint(format!("compare the length of {} with that of the file it was copied from", file.display())),
+        VerifyError::NoLayout { .. } => Failure::new(BAD_INPUT, "no-bundle", &error).hint(format!(
+            "compare the length of {} with that of the file it was copied from",
+            file.display()
+        )),
     }
 }
 
@@ -133,7 +167,10 @@ impl Shown<'_> {
         printer.line(&match outcome {
             "DONE" => format!("DONE: {path} is whole: {}{asked}", counted(whole, "image")),
             "PARTIAL" => {
-                format!("PARTIAL: {path} is not as it was sent: {whole} of {}{asked} whole", counted(whole + broken, "image"))
+                format!(
+                    "PARTIAL: {path} is not as it was sent: {whole} of {}{asked} whole",
+                    counted(whole + broken, "image")
+                )
             }
             _ => format!("FAILED: {path} is not as it was sent, and no image in it is whole"),
         });
@@ -146,10 +183,7 @@ impl Shown<'_> {
             bytes(counts.checked.bytes),
             counted(counts.checked.count as usize, "blob")
         ));
-        for (count, text) in [
-            (&counts.damaged, "damaged"),
-            (&counts.missing, "missing"),
-        ] {
+        for (count, text) in [(&counts.damaged, "damaged"), (&counts.missing, "missing")] {
             if count.count > 0 {
                 let blobs = counted(count.count as usize, "blob");
                 printer.line(&format!("  {text:<9}{blobs}, {}", bytes(count.bytes)));
@@ -160,7 +194,9 @@ impl Shown<'_> {
             printer.line(&format!("  left out {blobs}, {}: {}", bytes(amount.bytes), reason_text(*reason)));
         }
         if let (Some(until), Some(length)) = (report.whole_until, report.length) {
-            printer.line(&format!("  cut off  {what} is whole up to byte {until} of the {length} that are here"));
+            printer.line(&format!(
+                "  cut off  {what} is whole up to byte {until} of the {length} that are here"
+            ));
         }
         for (kind, findings) in report.by_kind() {
             print_kind(kind, findings, printer);
@@ -170,7 +206,8 @@ impl Shown<'_> {
         }
         self.print_images(printer);
         if self.asked && self.requested.is_none() {
-            let why = if report.is_clean() { "nothing must be sent again" } else { "no blob must be sent again" };
+            let why =
+                if report.is_clean() { "nothing must be sent again" } else { "no blob must be sent again" };
             printer.note(&format!("no request was written: {why}"));
         }
         printer.line(&format!("next: {}", self.next()));
@@ -200,7 +237,10 @@ impl Shown<'_> {
         }
         match (self.requested, report.resend.is_empty()) {
             (Some(request), _) => {
-                format!("carry {} back to where {file} was packed, and have what it names sent", quoted(&request.display().to_string()))
+                format!(
+                    "carry {} back to where {file} was packed, and have what it names sent",
+                    quoted(&request.display().to_string())
+                )
             }
             (None, false) if !self.asked => format!("barge verify {file} --request resend.json"),
             _ => format!("copy {file} again from where it is whole, then: barge verify {file}"),
@@ -211,7 +251,11 @@ impl Shown<'_> {
 fn print_kind(kind: &Kind, findings: &[Finding], printer: &Printer) {
     let images: BTreeSet<&str> =
         findings.iter().flat_map(|finding| &finding.costs).map(|cost| cost.image.as_str()).collect();
-    let costs = if images.is_empty() { String::new() } else { format!(", concerns {}", counted(images.len(), "image")) };
+    let costs = if images.is_empty() {
+        String::new()
+    } else {
+        format!(", concerns {}", counted(images.len(), "image"))
+    };
     printer.line(&format!("{}: {}{costs}", kind.id, counted(findings.len(), "finding")));
     printer.line(&format!("  {}", kind.meaning));
     for finding in findings.iter().take(SHOWN) {
