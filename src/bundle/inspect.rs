@@ -207,7 +207,9 @@ fn has_docker_manifest(bundle: &Bundle) -> bool {
     match (bundle.record(), bundle.layout_archive()) {
         (Some(record), _) => record.docker_manifest.is_some() && bundle.archive().is_some(),
         (None, Some(layout)) => {
-            let found = layout.files().root_file(super::head::DOCKER_MANIFEST_PATH, crate::store::layout::MAX_ROOT_FILE);
+            let found = layout
+                .files()
+                .root_file(super::head::DOCKER_MANIFEST_PATH, crate::store::layout::MAX_ROOT_FILE);
             matches!(found, Ok(Some(_)))
         }
         (None, None) => false,

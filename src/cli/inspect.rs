@@ -129,7 +129,11 @@ fn print_head(summary: &Summary, outcome: &str, all: usize, args: &Args, printer
     }
     for (reason, amount) in &summary.absent {
         let blobs = counted(amount.count as usize, "blob");
-        printer.line(&format!("  left out {blobs}, {}, on purpose: {}", bytes(amount.bytes), reason_text(*reason)));
+        printer.line(&format!(
+            "  left out {blobs}, {}, on purpose: {}",
+            bytes(amount.bytes),
+            reason_text(*reason)
+        ));
     }
     if summary.gaps.count > 0 {
         let blobs = counted(summary.gaps.count as usize, "blob");
@@ -228,11 +232,14 @@ fn commands(summary: &Summary, path: &str) -> Vec<String> {
     let mut commands = Vec::new();
     let platforms: BTreeSet<&Platform> = summary.images.iter().flat_map(|image| &image.platforms).collect();
     // Content of other platforms is not there: an import of all of them, or of this machine's, could fail.
-    let is_sparse = summary.absent.contains_key(&barge::select::Reason::Platform) || summary.unshipped.count > 0;
+    let is_sparse =
+        summary.absent.contains_key(&barge::select::Reason::Platform) || summary.unshipped.count > 0;
     if !summary.is_folder {
         match is_sparse {
             true => commands.extend(
-                platforms.iter().map(|platform| format!("ctr images import --platform {} {file}", flag(platform))),
+                platforms
+                    .iter()
+                    .map(|platform| format!("ctr images import --platform {} {file}", flag(platform))),
             ),
             false => commands.push(format!("ctr images import {file}")),
         }
@@ -242,8 +249,10 @@ fn commands(summary: &Summary, path: &str) -> Vec<String> {
     let target = quoted(&format!("docker://{name}"));
     commands.push(match (is_sparse, image.platforms.first()) {
         (true, Some(platform)) => {
-            let variant =
-                platform.variant.as_ref().map_or(String::new(), |variant| format!(" --override-variant {}", quoted(variant)));
+            let variant = platform
+                .variant
+                .as_ref()
+                .map_or(String::new(), |variant| format!(" --override-variant {}", quoted(variant)));
             format!(
                 "skopeo --override-os {} --override-arch {}{variant} copy {source} {target}",
                 quoted(&platform.os),

@@ -46,7 +46,8 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 fn verify_all(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     if args.request.is_some() && args.files.len() > 1 {
-        return Err(Failure::usage("a request is about one bundle").hint("verify the files one by one with --request"));
+        return Err(Failure::usage("a request is about one bundle")
+            .hint("verify the files one by one with --request"));
     }
     interrupt::says("nothing was changed; verify again from the start");
     let mut code = 0;
@@ -69,7 +70,8 @@ fn verify_all(args: &Args, printer: &Printer) -> Result<u8, Failure> {
             code = SOME_FAILED;
         }
     }
-    let outcomes: BTreeSet<&str> = documents.iter().filter_map(|document| document["outcome"].as_str()).collect();
+    let outcomes: BTreeSet<&str> =
+        documents.iter().filter_map(|document| document["outcome"].as_str()).collect();
     let outcome = match outcomes.iter().collect::<Vec<_>>()[..] {
         [only] => *only,
         _ => "PARTIAL",
@@ -82,14 +84,17 @@ fn failed(error: VerifyError, file: &Path) -> Failure {
     match error {
         VerifyError::Store(error) => error.into(),
         VerifyError::NoImage { ref have, .. } => {
-            let mut hint = format!("it has {}", have.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "));
+            let mut hint =
+                format!("it has {}", have.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "));
             if have.len() > SHOWN {
                 hint.push_str(" and more");
             }
             Failure::new(BAD_INPUT, "no-image", &error).hint(hint)
         }
-        VerifyError::NoLayout { .. } => Failure::new(BAD_INPUT, "no-bundle", &error)
-            .hint(format!("compare the length of {} with that of the file it was copied from", file.display())),
+        VerifyError::NoLayout { .. } => Failure::new(BAD_INPUT, "no-bundle", &error).hint(format!(
+            "compare the length of {} with that of the file it was copied from",
+            file.display()
+        )),
     }
 }
 
@@ -133,7 +138,10 @@ impl Shown<'_> {
         printer.line(&match outcome {
             "DONE" => format!("DONE: {path} is whole: {}{asked}", counted(whole, "image")),
             "PARTIAL" => {
-                format!("PARTIAL: {path} is not as it was sent: {whole} of {}{asked} whole", counted(whole + broken, "image"))
+                format!(
+                    "PARTIAL: {path} is not as it was sent: {whole} of {}{asked} whole",
+                    counted(whole + broken, "image")
+                )
             }
             _ => format!("FAILED: {path} is not as it was sent, and no image in it is whole"),
         });
@@ -146,10 +154,7 @@ impl Shown<'_> {
             bytes(counts.checked.bytes),
             counted(counts.checked.count as usize, "blob")
         ));
-        for (count, text) in [
-            (&counts.damaged, "damaged"),
-            (&counts.missing, "missing"),
-        ] {
+        for (count, text) in [(&counts.damaged, "damaged"), (&counts.missing, "missing")] {
             if count.count > 0 {
                 let blobs = counted(count.count as usize, "blob");
                 printer.line(&format!("  {text:<9}{blobs}, {}", bytes(count.bytes)));
@@ -160,7 +165,9 @@ impl Shown<'_> {
             printer.line(&format!("  left out {blobs}, {}: {}", bytes(amount.bytes), reason_text(*reason)));
         }
         if let (Some(until), Some(length)) = (report.whole_until, report.length) {
-            printer.line(&format!("  cut off  {what} is whole up to byte {until} of the {length} that are here"));
+            printer.line(&format!(
+                "  cut off  {what} is whole up to byte {until} of the {length} that are here"
+            ));
         }
         for (kind, findings) in report.by_kind() {
             print_kind(kind, findings, printer);
@@ -170,7 +177,8 @@ impl Shown<'_> {
         }
         self.print_images(printer);
         if self.asked && self.requested.is_none() {
-            let why = if report.is_clean() { "nothing must be sent again" } else { "no blob must be sent again" };
+            let why =
+                if report.is_clean() { "nothing must be sent again" } else { "no blob must be sent again" };
             printer.note(&format!("no request was written: {why}"));
         }
         printer.line(&format!("next: {}", self.next()));
@@ -200,7 +208,10 @@ impl Shown<'_> {
         }
         match (self.requested, report.resend.is_empty()) {
             (Some(request), _) => {
-                format!("carry {} back to where {file} was packed, and have what it names sent", quoted(&request.display().to_string()))
+                format!(
+                    "carry {} back to where {file} was packed, and have what it names sent",
+                    quoted(&request.display().to_string())
+                )
             }
             (None, false) if !self.asked => format!("barge verify {file} --request resend.json"),
             _ => format!("copy {file} again from where it is whole, then: barge verify {file}"),
@@ -211,7 +222,11 @@ impl Shown<'_> {
 fn print_kind(kind: &Kind, findings: &[Finding], printer: &Printer) {
     let images: BTreeSet<&str> =
         findings.iter().flat_map(|finding| &finding.costs).map(|cost| cost.image.as_str()).collect();
-    let costs = if images.is_empty() { String::new() } else { format!(", concerns {}", counted(images.len(), "image")) };
+    let costs = if images.is_empty() {
+        String::new()
+    } else {
+        format!(", concerns {}", counted(images.len(), "image"))
+    };
     printer.line(&format!("{}: {}{costs}", kind.id, counted(findings.len(), "finding")));
     printer.line(&format!("  {}", kind.meaning));
     for finding in findings.iter().take(SHOWN) {
