@@ -46,7 +46,9 @@ fn inspect(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         keep_named(&mut summary, &args.image)?;
     }
     let is_detailed = args.tree || !args.image.is_empty();
-    if is_detailed {
+    // What was left out of an image stands in its manifests, some kilobytes: they are read for the images that are
+    // listed, and for all of them only where that was asked for.
+    if is_detailed || all <= SHOWN {
         let trees: Vec<Node> = summary.images.iter().map(|image| tree(&bundle, image)).collect();
         for (image, tree) in summary.images.iter_mut().zip(trees) {
             image.tree = Some(tree);

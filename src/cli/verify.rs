@@ -44,6 +44,35 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     verify_all(args, printer).map_err(|failure| failure.of("verify"))
 }
 
+/// Reads a bundle that was just written back from its medium.
+///
+/// # Errors
+/// A failure that says what is wrong, if anything is.
+pub fn read_back(path: &std::path::Path, jobs: usize, printer: &Printer) -> Result<(), Failure> {
+    let bars = Bars::new(printer, "reading back");
+    let options = Options { jobs, ..Options::default() };
+    let report = verify(path, &options, &bars);
+    bars.clear();
+    let report = report.map_err(|error| Failure::new(BAD_INPUT, "read-back", &error))?;
+    // Gaps were said when they were left.
+    let wrong: Vec<String> = report
+        .findings
+        .iter()
+        .filter(|finding| !matches!(finding.id, "gap" | "failed-image"))
+        .map(|finding| format!("{}: {}", finding.id, finding.detail))
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut failure =
+        Failure::usage(format!("{} does not read back from the medium as it was written", path.display()));
+    (failure.code, failure.kind, failure.causes) = (SOME_FAILED, "read-back", wrong);
+    failure.causes.truncate(5);
+    Err(failure
+        .hint("the medium is failing: use another and pack again")
+        .next(format!("barge verify {}", quoted(&path.display().to_string()))))
+}
+
 fn verify_all(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     if args.request.is_some() && args.files.len() > 1 {
         return Err(Failure::usage("a request is about one bundle")

@@ -126,6 +126,10 @@ impl Prepared<'_> {
             return self.put_rewritten(repo, id);
         }
         drop(rewritten);
+        let absent = self.absent_children(id);
+        if !absent.is_empty() && self.was_rewritten_before(repo, id)? {
+            return Ok(());
+        }
         let digest = self.graph.digest(id).to_string();
         let repository = &self.repositories[repo];
         if repository.head_manifest(&digest)?.is_some() {
@@ -135,7 +139,6 @@ impl Prepared<'_> {
         let bytes = self.content(id)?;
         let media_type = self.graph.media_type(id);
         let media_type = if media_type.is_empty() { media_type::OCI_MANIFEST } else { media_type };
-        let absent = self.absent_children(id);
         let present = self.present_children(id);
         let mut pauses = PAUSES.iter();
         let mut was_forced = false;
@@ -244,9 +247,29 @@ impl Prepared<'_> {
         }
     }
 
-    /// Puts an index that lists only what is there, and the original attached to it.
-    fn put_rewritten(&self, repo: RepoId, id: NodeId) -> Result<()> {
-        let bytes = self.content(id)?;
+    /// Takes over the index that an earlier run made of a sparse one, where the policy is to rewrite. The target need
+    /// not be asked again whether it takes the original; and docker-registry 2.8 would say that it has it, by the blob
+    /// that keeps the original's bytes.
+    fn was_rewritten_before(&self, repo: RepoId, id: NodeId) -> Result<bool> {
+        if self.options.policy != Policy::Rewrite {
+            return Ok(false);
+        }
+        let (new, subject) = self.rewritten_form(repo, id, &self.content(id)?)?;
+        if self.repositories[repo].head_manifest(&new.digest.to_string())?.is_none() {
+            return Ok(false);
+        }
+        self.state.counters.one(Counted::ManifestPresent);
+        lock(&self.state.rewritten).insert((repo, id), subject);
+        Ok(true)
+    }
+
+    /// Makes an index that lists only what is there.
+    fn rewritten_form(
+        &self,
+        repo: RepoId,
+        id: NodeId,
+        bytes: &[u8],
+    ) -> Result<(sparse::Rewritten, Descriptor)> {
         let keep: HashSet<Digest> = self.present_children(id).into_iter().collect();
         let replaced: HashMap<Digest, Descriptor> = {
             let rewritten = lock(&self.state.rewritten);
@@ -257,15 +280,21 @@ impl Prepared<'_> {
                 })
                 .collect()
         };
+        let new = sparse::rewrite(bytes, |digest| keep.contains(digest), &replaced).map_err(|error| {
+            let why = format!("it can't be rewritten: {error}");
+            StoreError::Invalid { place: self.graph.digest(id).to_string(), why }
+        })?;
+        let subject = Descriptor::new(self.graph.media_type(id), new.digest.clone(), new.bytes.len() as u64);
+        Ok((new, subject))
+    }
+
+    /// Puts an index that lists only what is there, and the original attached to it.
+    fn put_rewritten(&self, repo: RepoId, id: NodeId) -> Result<()> {
+        let bytes = self.content(id)?;
+        let (new, subject) = self.rewritten_form(repo, id, &bytes)?;
         let repository = &self.repositories[repo];
-        let invalid = |error: serde_json::Error| StoreError::Invalid {
-            place: self.graph.digest(id).to_string(),
-            why: format!("it can't be rewritten: {error}"),
-        };
-        let new = sparse::rewrite(&bytes, |digest| keep.contains(digest), &replaced).map_err(invalid)?;
         let media_type = self.graph.media_type(id).to_owned();
         repository.put_manifest(&new.digest.to_string(), &media_type, &new.bytes)?;
-        let subject = Descriptor::new(media_type.clone(), new.digest, new.bytes.len() as u64);
         self.attach_original(repo, &bytes, &media_type, &subject)?;
         self.state.counters.one(Counted::ManifestWritten);
         lock(&self.state.rewritten).insert((repo, id), subject);
