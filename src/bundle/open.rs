@@ -69,7 +69,7 @@ impl Archive {
 /// [`StoreError::Io`] if the file can't be read. A damaged head is no error: what could be read of it is returned.
 fn read_head(file: File, length: u64) -> Option<Archive> {
     let mut archive = Archive { file, length, head_length: 0, trailer: None, head: Vec::new() };
-    for entry in Scan::new(&archive.file, length) {
+    for entry in Scan::new(&archive.file, length).until_end_mark() {
         let Ok(entry) = entry else { break };
         let is_head = [LAYOUT_PATH, INDEX_PATH, RECORD_PATH, DOCKER_MANIFEST_PATH, PAD_PATH]
             .contains(&entry.path.as_str());

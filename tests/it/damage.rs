@@ -388,6 +388,33 @@ fn data_that_is_other_content_and_wrong_sizes_are_found() {
     assert!(crate::bundles::check(&layout).unwrap().is_clean());
 }
 
+/// What a medium or a copy that lost pages leaves: zeros in their places.
+#[test]
+fn pages_of_zeros_cost_what_lies_in_them() {
+    let packed = packed();
+    let base = packed.bundle().archive().unwrap().head_length as usize;
+    let rows = packed.record();
+    let mut kept_by_record = 0;
+    for start in (0..packed.bytes.len()).step_by(1024) {
+        let end = (start + 1024).min(packed.bytes.len());
+        let mut bytes = packed.bytes.clone();
+        bytes[start..end].fill(0);
+        if bytes == packed.bytes {
+            continue;
+        }
+        let report = packed.verify_bytes(&bytes).unwrap();
+        assert!(!report.is_clean(), "zeros at {start}");
+        let hit = rows.blobs.iter().filter(|row| {
+            let data = base + row.offset as usize;
+            start < data + row.size as usize && data - 512 < end
+        });
+        let whole = rows.blobs.len() - hit.count();
+        assert_eq!(report.counts.whole.count as usize, whole, "zeros at {start}: {:#?}", report.findings);
+        kept_by_record += usize::from(report.bundle.is_some());
+    }
+    assert!(kept_by_record > 20, "{kept_by_record}");
+}
+
 #[test]
 fn garbage_is_no_bundle() {
     let packed = packed();

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 
-use super::head::{FoundHead, first_not_zero};
+use super::head::FoundHead;
+use super::read::first_not_zero;
 use super::report::Findings;
 use super::salvage::{Item, finding_of, scan};
 use super::subject::{State, Subject, is_aligned, read_range};
@@ -198,7 +199,6 @@ pub(super) fn check_unlisted(
                 }
             }
         }
-        true
     });
 }
 

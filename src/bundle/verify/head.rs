@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read};
 
 use serde::Deserialize;
 
-use super::read::read_full;
+use super::read::{first_not_zero, read_full};
 use super::report::{Findings, shown};
 use super::salvage::{HEAD_PATHS, finding_of, resync};
 use super::subject::{Root, read_range};
@@ -69,7 +69,7 @@ pub(super) fn find(file: &File, length: u64, trailer: Option<&Trailer>) -> Found
     let mut head = FoundHead::default();
     loop {
         let at = head.end;
-        let fault = match Scan::at(file, length, at).next() {
+        let fault = match Scan::at(file, length, at).until_end_mark().next() {
             Some(Ok(entry)) if HEAD_PATHS.contains(&entry.path.as_str()) && entry.kind == EntryKind::File => {
                 head.end = entry.end();
                 head.files.push(HeadFile {
@@ -80,11 +80,14 @@ pub(super) fn find(file: &File, length: u64, trailer: Option<&Trailer>) -> Found
                 });
                 continue;
             }
-            Some(Ok(_)) | None => return head,
-            Some(Err(fault)) => fault,
+            Some(Ok(_)) => return head,
+            Some(Err(fault)) => {
+                let (id, text) = finding_of(&fault);
+                (id, at, text)
+            }
+            // Zeros: a part of the file was never written, or was lost.
+            None => ("tar-header-damaged", at, "there are zeros where a tar header should be".to_owned()),
         };
-        let (id, text) = finding_of(&fault);
-        let fault = (id, at, text);
         // The record is the one file that the trailer knows by length and digest.
         if let Some(trailer) = trailer
             && head.file(RECORD_PATH).is_none()
@@ -104,7 +107,7 @@ pub(super) fn find(file: &File, length: u64, trailer: Option<&Trailer>) -> Found
         let limit = length.min(at.saturating_add(SEARCH));
         let next = resync(file, at.saturating_add(BLOCK)..limit);
         let goes_on = next.filter(|next| {
-            let entry = Scan::at(file, length, *next).next();
+            let entry = Scan::at(file, length, *next).until_end_mark().next();
             matches!(entry, Some(Ok(entry)) if HEAD_PATHS.contains(&entry.path.as_str()))
         });
         head.faults.push(fault);
@@ -231,21 +234,6 @@ pub(super) fn check_entries(file: &File, head: &FoundHead, base: u64, findings: 
     for (id, at, text) in head.faults.iter().filter(|(_, at, _)| *at < base) {
         findings.at(id, *at, text.clone());
     }
-}
-
-/// Returns the first byte of a range that is not zero; the end of the file, or what can't be read, ends the range.
-pub(super) fn first_not_zero(file: &File, start: u64, end: u64) -> Option<u64> {
-    let mut piece = vec![0; 64 * 1024];
-    let mut at = start;
-    while at < end {
-        let want = (end - at).min(piece.len() as u64) as usize;
-        let count = read_full(file, &mut piece[..want], at).ok().filter(|count| *count > 0)?;
-        if let Some(found) = piece[..count].iter().position(|byte| *byte != 0) {
-            return Some(at + found as u64);
-        }
-        at += count as u64;
-    }
-    None
 }
 
 /// Judges the files of a head but the record, which `read` hands out by path.

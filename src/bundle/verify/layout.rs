@@ -40,7 +40,7 @@ pub(super) fn open_tar(
                 }
                 let (id, text) = finding_of(&fault);
                 findings.at(id, fault.offset(), text);
-                return true;
+                return;
             }
         };
         let digest = Digest::from_blob_path(&entry.path);
@@ -52,7 +52,7 @@ pub(super) fn open_tar(
                     format!("`{}` is no regular file, and is not followed or read", shown(&entry.path));
                 findings.at("entry-unusable", entry.start, text);
             }
-            return true;
+            return;
         }
         if is_head {
             if head.iter().any(|found| found.path == entry.path) {
@@ -84,7 +84,6 @@ pub(super) fn open_tar(
                 format!("`{}` is no part of a bundle", shown(&entry.path)),
             );
         }
-        true
     });
     if head.is_empty() && rows.is_empty() {
         return Err(VerifyError::NoLayout { path: path.to_owned(), first: findings.first() });

@@ -102,9 +102,10 @@ pub fn verify(path: &Path, options: &Options, progress: &dyn Progress) -> Result
         action: "could not be opened",
         source,
     })?;
-    let mut opened = match metadata.is_dir() {
-        true => layout::open_folder(path, &mut findings)?,
-        false => open_file(path, options, &mut findings)?,
+    let mut opened = if metadata.is_dir() {
+        layout::open_folder(path, &mut findings)?
+    } else {
+        open_file(path, options, &mut findings)?
     };
     let subject = &mut opened.subject;
     let chosen = choose(path, subject, &options.images)?;
@@ -379,12 +380,8 @@ impl Bad {
             None => {}
         }
         if !verdict.header {
-            let text = match is_content {
-                true => {
-                    "the tar header before it is not the one that barge writes; the content itself is whole"
-                }
-                false => "the tar header before it is not the one that barge writes",
-            };
+            let whole = if is_content { "; the content itself is whole" } else { "" };
+            let text = format!("the tar header before it is not the one that barge writes{whole}");
             findings.content("tar-header-damaged", row.digest, start, text);
         }
         if let Some(at) = verdict.padding {

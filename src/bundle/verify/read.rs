@@ -55,6 +55,21 @@ pub(super) fn read_full(
     Ok(filled)
 }
 
+/// Returns the first byte of a range that is not zero; the end of the file, or what can't be read, ends the range.
+pub(super) fn first_not_zero(from: &dyn ReadAt, start: u64, end: u64) -> Option<u64> {
+    let mut piece = vec![0; 64 * 1024];
+    let mut at = start;
+    while at < end {
+        let want = (end - at).min(piece.len() as u64) as usize;
+        let count = read_full(from, &mut piece[..want], at).ok().filter(|count| *count > 0)?;
+        if let Some(found) = piece[..count].iter().position(|byte| *byte != 0) {
+            return Some(at + found as u64);
+        }
+        at += count as u64;
+    }
+    None
+}
+
 /// What is to be read: header blocks that must have exact bytes, content with a digest, padding that must be zero.
 pub(super) struct Extent<'a> {
     /// Where the header begins, or the content where no header is compared.

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 
-use super::read::{PIECE, read_full};
+use super::read::{PIECE, first_not_zero, read_full};
 use crate::bundle::head::{DOCKER_MANIFEST_PATH, GAP_PREFIX, INDEX_PATH, LAYOUT_PATH, PAD_PATH};
 use crate::bundle::record::RECORD_PATH;
 use crate::bundle::trailer::TRAILER_PATH;
@@ -32,54 +32,50 @@ fn is_known(path: &str) -> bool {
         || Digest::from_blob_path(path).is_some()
 }
 
-/// Scans `range` of a file, where an entry begins at its start, telling `take` of entries and faults; returns where the
-/// end mark begins, if there is one. What stands after it is looked at too.
+/// Scans `range` of a file, where an entry begins at its start, telling `take` of entries and faults.
 ///
-/// The scan ends where `take` returns false.
-pub(super) fn scan(file: &File, range: Range<u64>, take: &mut dyn FnMut(Item) -> bool) -> Option<u64> {
+/// The end mark ends the scan only where nothing but zeros follows it: elsewhere it is a place that was lost.
+pub(super) fn scan(file: &File, range: Range<u64>, take: &mut dyn FnMut(Item)) {
     let mut start = range.start;
     // While lost, nothing counts but entries with names that layouts have.
     let mut lost = false;
     loop {
-        let mut scan = Scan::at(file, range.end, start);
+        let mut scan = Scan::at(file, range.end, start).until_end_mark();
         let broken = loop {
             let before = scan.position();
-            let item = match scan.next() {
-                None if lost => break scan.position().max(before + BLOCK),
-                None => return Some(before),
-                Some(Ok(entry)) if lost && !is_known(&entry.path) => continue,
+            match scan.next() {
+                None if lost => break scan.position(),
+                None => {
+                    let Some(place) = first_not_zero(file, scan.position(), range.end) else { return };
+                    take(Item::Fault(TarFault::TrailingData { offset: place - place % BLOCK }));
+                    break place - place % BLOCK;
+                }
+                Some(Ok(entry)) if lost && !is_known(&entry.path) => {}
                 Some(Ok(entry)) => {
                     lost = false;
-                    Item::Entry(entry)
+                    take(Item::Entry(entry));
                 }
-                Some(Err(TarFault::TrailingData { .. })) if lost => break scan.position() + BLOCK,
                 Some(Err(fault)) => {
                     let offset = fault.offset();
                     let ends = fault.ends_scan();
-                    let (stop, marked) = match &fault {
-                        TarFault::Io { .. } | TarFault::MissingEnd { .. } => (true, None),
-                        TarFault::TrailingData { .. } => (true, Some(before)),
-                        // An entry that does not fit: damage to its size, or the end of a file that was cut off.
-                        _ => (false, None),
-                    };
-                    if !lost && !take(Item::Fault(fault)) {
-                        return None;
+                    let stops = matches!(fault, TarFault::MissingEnd { .. });
+                    if !lost {
+                        take(Item::Fault(fault));
                     }
-                    if stop {
-                        return marked;
+                    if stops {
+                        return;
                     }
                     if ends {
-                        break offset.saturating_add(BLOCK).max(before.saturating_add(BLOCK));
+                        break offset.max(before).saturating_add(BLOCK);
                     }
-                    continue;
                 }
-            };
-            if !take(item) {
-                return None;
             }
         };
         lost = true;
-        start = resync(file, broken..range.end)?;
+        match resync(file, broken..range.end) {
+            Some(next) => start = next,
+            None => return,
+        }
     }
 }
 

@@ -199,5 +199,5 @@ pub(super) fn read_range(file: &File, start: u64, size: u64, limit: u64) -> std:
 
 /// Returns whether an offset lies at the start of a block.
 pub(super) fn is_aligned(offset: u64) -> bool {
-    offset % BLOCK == 0
+    offset.is_multiple_of(BLOCK)
 }
