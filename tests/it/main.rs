@@ -5,6 +5,7 @@
 mod bundles;
 mod damage;
 mod format_spec;
+mod push;
 mod support;
 mod support_tests;
 mod verify;
