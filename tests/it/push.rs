@@ -1,9 +1,14 @@
 //! `barge push` and `barge mirror` through the program: real registries on both sides, and hostile ones.
 
+mod bundles;
+mod interrupted;
+mod naming;
 mod order;
 mod presence;
 mod real;
+mod referrers;
 mod sparse;
+mod uploads;
 
 use std::path::PathBuf;
 
