@@ -120,3 +120,17 @@ fn a_source_that_flips_a_byte_leaves_nothing_tagged() {
     barge(["mirror", &image, &format!("{}/team/tool", to.host())]).run().success();
     assert_whole(to.host(), "team/tool", &shop.content, &shop.tool);
 }
+
+#[test]
+fn one_image_that_is_not_there_leaves_the_others_going_only_when_told() {
+    let (from, to) = (Hostile::honest(), Hostile::honest());
+    let shop = shop();
+    shop.fill(from.host());
+    let images = ["none", "tool"].map(|name| format!("{}/team/{name}:v1", from.host()));
+    let mirror = |more: &[&str]| barge(["mirror", &images[0], &images[1], to.host()]).args(more).run();
+    let failed = mirror(&[]).code(4);
+    assert!(failed.stderr.contains("team/none"), "{failed}");
+    assert!(to.writes().is_empty(), "{}", to.transcript());
+    mirror(&["--keep-going"]).code(1).stdout_has("PARTIAL").stderr_has("team/none");
+    assert_tag(to.host(), "team/tool", "v1", &shop.content, &shop.tool);
+}
