@@ -2,6 +2,7 @@
 
 mod bundles;
 mod interrupted;
+mod mirror;
 mod naming;
 mod order;
 mod presence;

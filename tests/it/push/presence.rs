@@ -39,3 +39,15 @@ fn a_blob_that_only_the_manifest_misses_is_uploaded_by_force_once() {
     let count = puts.iter().filter(|put| of_shared(put)).count();
     assert!((1..=2).contains(&count), "{}", to.transcript());
 }
+
+#[test]
+fn a_registry_that_takes_manifests_over_phantoms_gets_the_blob() {
+    let shop = shop();
+    let bundle = shop.pack(&["--attachments", "none"]);
+    let to = Hostile::honest();
+    let size = shop.shared.bytes.len() as u64;
+    to.phantom("team/app", &shop.shared.digest, size, Phantom::LikeV2);
+    bundle.push(to.host(), &[]).success().stdout_has("DONE:");
+    assert_whole(to.host(), "team/app", &shop.content, &shop.app);
+    assert_whole(to.host(), "team/tool", &shop.content, &shop.tool);
+}

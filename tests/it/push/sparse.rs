@@ -179,3 +179,16 @@ fn stubs_for_absent_children_are_not_taken_for_them() {
     let child: &Descriptor = &shop.arm64;
     assert_whole(to.host(), "team/app", &shop.content, child);
 }
+
+#[test]
+fn an_image_asked_for_by_digest_is_named_when_it_is_refused() {
+    let shop = shop();
+    let from = Hostile::honest();
+    shop.fill(from.host());
+    let name = format!("{}/team/app@{}", from.host(), shop.app.digest);
+    let bundle = super::pack(&[&name], &["--platform", "linux/amd64"]);
+    let to = Hostile::start(Config { sparse: SparsePolicy::RefuseLikeV2, ..Config::default() });
+    let refused = bundle.push(to.host(), &[]).code(4);
+    assert!(refused.stderr.contains("asked for by digest"), "{refused}");
+    assert!(refused.stderr.contains(&name), "{refused}");
+}

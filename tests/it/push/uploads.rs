@@ -175,3 +175,38 @@ fn credentials_never_follow_an_upload_to_another_host() {
     }
     assert!(to.requests_on("PUT", "/manifests/").is_empty());
 }
+
+#[test]
+fn a_proxy_that_says_413_and_hangs_up_gets_chunks() {
+    let image = image(9_000_000);
+    let to = Hostile::honest();
+    let large = Matcher::on("PUT|PATCH", "/uploads/").and(|head| {
+        let length = head.header("content-length").and_then(|length| length.parse::<u64>().ok());
+        length.is_some_and(|length| length > 3_000_000)
+    });
+    let page = crate::support::hostile::Response::html(413, "Request Entity Too Large");
+    let fault = to.fault(Fault::new(large, Action::RespondAndReset(page)));
+    assert_arrives(&to, &image, &[]);
+    assert!(to.struck(fault) >= 1 && !to.requests_on("PATCH", "/uploads/").is_empty(), "{}", to.transcript());
+}
+
+#[test]
+fn a_registry_that_denies_is_found_out_before_any_write() {
+    let (_, _, bundle) = image(5000);
+    for (status, code) in [(401, "UNAUTHORIZED"), (403, "DENIED")] {
+        let to = Hostile::honest();
+        to.fault(Fault::on("*", "/v2/app/", Action::error(status, code)));
+        let failed = bundle.push(to.host(), &[]).code(4);
+        assert!(failed.stderr.contains("log in"), "{failed}");
+        assert!(to.requests_on("PUT|PATCH", "/v2/").is_empty(), "{}", to.transcript());
+    }
+}
+
+#[test]
+fn a_registry_that_stores_something_else_is_found_out() {
+    let (_, _, bundle) = image(5000);
+    let to = Hostile::honest();
+    to.fault(Fault::on("GET", "/manifests/v1", Action::ReplaceBody(b"{}".to_vec())).after(1));
+    let failed = bundle.push(to.host(), &[]);
+    assert_ne!(failed.code, 0, "{failed}\n{}", to.transcript());
+}
