@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use barge::bundle::head::{DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH};
 use barge::bundle::record::RECORD_PATH;
+use barge::bundle::trailer::Trailer;
 use barge::bundle::verify::{Report, VerifyError};
 use barge::oci::Digest;
 use proptest::prelude::*;
@@ -230,6 +231,42 @@ fn a_trailer_of_another_bundle_is_found() {
     let report = packed.verify_bytes(&bytes).unwrap();
     assert_eq!(kinds(&report), ["trailer-mismatch"]);
     assert_eq!(report.images_whole(), (2, 0));
+}
+
+#[test]
+fn a_trailer_of_another_length_or_volume_is_found() {
+    let packed = packed();
+    let start = packed.bytes.len() - 1536;
+    let trailer = Trailer::parse(&packed.bytes[start..start + 512]).unwrap();
+    for (trailer, id) in [
+        (Trailer { length: trailer.length + 512, ..trailer.clone() }, "length-mismatch"),
+        (Trailer { volume: 2, volumes: 2, ..trailer.clone() }, "trailer-mismatch"),
+        (Trailer { record_size: trailer.record_size + 1, ..trailer.clone() }, "trailer-mismatch"),
+    ] {
+        let mut bytes = packed.bytes.clone();
+        bytes[start..start + 512].copy_from_slice(&trailer.to_bytes());
+        assert_eq!(kinds(&packed.verify_bytes(&bytes).unwrap()), [id]);
+    }
+}
+
+/// A head that shrank leaves room, which a pad of zeros fills.
+#[test]
+fn a_pad_is_no_finding_and_holds_nothing_but_zeros() {
+    let packed = packed();
+    let base = packed.bundle().archive().unwrap().head_length as usize;
+    let (start, size) = packed.head_file(RECORD_PATH);
+    let record = &packed.bytes[start as usize..(start + size) as usize];
+    for length in [0, 1536] {
+        let mut padded = packed.bytes[..base].to_vec();
+        entry(&mut padded, ".barge-pad", &vec![0; length]);
+        padded.extend_from_slice(&packed.bytes[base..packed.bytes.len() - 2048]);
+        finish(&mut padded, record);
+        assert!(packed.verify_bytes(&padded).unwrap().is_clean());
+        if length > 0 {
+            padded[base + 512 + 700] = 1;
+            assert_eq!(kinds(&packed.verify_bytes(&padded).unwrap()), ["padding"]);
+        }
+    }
 }
 
 #[test]

@@ -275,17 +275,6 @@ fn the_golden_bundles_are_as_they_should_be() {
     let golden = crate::support::fixtures::directory().join("golden");
     let report = check(&golden.join("site.oci.tar")).unwrap();
     assert!(report.is_clean(), "{:#?}", report.findings);
-    let path = golden.join("site-gap.oci.tar");
-    let report = check(&path).unwrap();
+    let report = check(&golden.join("site-gap.oci.tar")).unwrap();
     assert_eq!(kinds(&report), ["gap", "failed-image"], "{:#?}", report.findings);
-    // What fills the place of the longer head is zeros.
-    let bundle = barge::bundle::Bundle::open(&path).unwrap();
-    let (_, start, size) = bundle.archive().unwrap().head.last().unwrap().clone();
-    assert!(size > 0);
-    let mut bytes = fs::read(&path).unwrap();
-    bytes[(start + size / 2) as usize] = 1;
-    let temp = tempfile::tempdir().unwrap();
-    let copy = temp.path().join("copy.oci.tar");
-    fs::write(&copy, &bytes).unwrap();
-    assert_eq!(kinds(&check(&copy).unwrap()), ["gap", "failed-image", "padding"]);
 }
