@@ -146,12 +146,9 @@ impl Prepared<'_> {
         let mut pauses = PAUSES.iter();
         let mut was_forced = false;
         loop {
-            let error = match repository.put_manifest(&digest, media_type, &bytes) {
-                Ok(_) => {
-                    self.state.counters.one(Counted::ManifestWritten);
-                    return Ok(());
-                }
-                Err(error) => error,
+            let Err(error) = repository.put_manifest(&digest, media_type, &bytes) else {
+                self.state.counters.one(Counted::ManifestWritten);
+                return Ok(());
             };
             match sparse::refusal(&error, &absent, &present) {
                 Refusal::Sparse if self.are_there(repo, id)? => return self.refused(repo, id, error),
