@@ -59,7 +59,7 @@ fn an_interrupted_push_says_how_to_go_on() {
     let outcome = running.wait().code(130);
     assert!(outcome.stderr.contains("the same command goes on"), "{outcome}");
     to.clear_faults();
-    assert!(to.tags("team/app").get("v1").is_none());
+    assert!(!to.tags("team/app").contains_key("v1"));
     bundle.push(to.host(), &[]).success();
     assert_tag(to.host(), "team/app", "v1", &shop.content, &shop.app);
 }

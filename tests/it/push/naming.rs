@@ -23,7 +23,7 @@ fn names_follow_prefix_rules_and_depth() {
     ] {
         let to = Hostile::honest();
         bundle.push(&format!("{}{target}", to.host()), &more).success();
-        assert_eq!(to.repositories(), [name.clone()], "{more:?}");
+        assert_eq!(to.repositories(), std::slice::from_ref(&name), "{more:?}");
         assert_tag(to.host(), &name, "v1", &shop.content, &shop.tool);
     }
 }
@@ -70,12 +70,7 @@ fn one_image_is_chosen_and_an_unknown_one_refused() {
     let shop = shop();
     let bundle = shop.pack(&[]);
     let opened = barge::bundle::Bundle::open(&bundle.path).unwrap();
-    let names: Vec<String> = opened
-        .names()
-        .unwrap()
-        .into_iter()
-        .filter_map(|(name, _)| name.map(|name| name.to_string()))
-        .collect();
+    let names: Vec<String> = opened.names().unwrap().into_iter().filter_map(|(name, _)| name).collect();
     let tool = names.iter().find(|name| name.ends_with("/team/tool:v1")).unwrap();
     let to = Hostile::honest();
     let failed = bundle.push(to.host(), &["--image", "registry.example/none:v1"]).code(3);

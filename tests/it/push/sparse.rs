@@ -46,7 +46,7 @@ fn a_real_registry_refuses_and_the_other_images_go_on() {
 /// The names of the images of a bundle, from its index.
 fn json_names(bundle: &Packed) -> Vec<String> {
     let opened = barge::bundle::Bundle::open(&bundle.path).unwrap();
-    let names = opened.names().unwrap().into_iter().filter_map(|(name, _)| name.map(|n| n.to_string()));
+    let names = opened.names().unwrap().into_iter().filter_map(|(name, _)| name);
     names.filter(|name| !name.contains(":sha256-")).collect()
 }
 
