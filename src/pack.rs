@@ -172,7 +172,26 @@ impl Prepared {
             return Err(PackError::NoImages);
         }
         let arguments = arguments_digest(&sources, wishes, &options);
-        let mut state = State::open(&options, &arguments)?;
+        let state = State::open(&options, &arguments)?;
+        let files = state.as_ref().map(|state| state.files.clone());
+        let prepared = Self::plan(sources, wishes, options, &arguments, state);
+        // A plan that was not made leaves nothing behind, unless its journal belongs to an unfinished file.
+        if let (Err(_), Some(files)) = (&prepared, &files)
+            && !files.partial.exists()
+            && !ended_with_gaps(files)
+        {
+            std::fs::remove_file(&files.journal).ok();
+        }
+        prepared
+    }
+
+    fn plan(
+        sources: Vec<Arc<dyn Source>>,
+        wishes: &[Wish],
+        options: Options,
+        arguments: &Digest,
+        mut state: Option<State>,
+    ) -> Result<Self, PackError> {
         let mut unresolved = Vec::new();
         let mut resumed = None;
         let earlier_survey = state.as_mut().and_then(State::take_survey).transpose()?;
@@ -187,7 +206,7 @@ impl Prepared {
             before => {
                 if let (Some(state), Some((survey, earlier))) = (&mut state, before) {
                     state.reuse_content_of(&survey, &earlier, &options)?;
-                    state.journal.start_over(&arguments)?;
+                    state.journal.start_over(arguments)?;
                 }
                 let spool = match &state {
                     Some(state) => state.journal.spool()?,

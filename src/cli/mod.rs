@@ -84,7 +84,8 @@ pub fn main() -> ExitCode {
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);
-            printer.raw(&script)
+            printer.raw(&script);
+            Ok(0)
         }
         Verb::Man { folder } => manual_pages(&folder, &printer),
     };

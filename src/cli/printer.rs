@@ -46,9 +46,8 @@ impl Printer {
     }
 
     /// Prints bytes of the result as they are.
-    pub fn raw(&self, bytes: &[u8]) -> Result<u8, Failure> {
+    pub fn raw(&self, bytes: &[u8]) {
         self.to_stdout(bytes);
-        Ok(0)
     }
 
     /// Prints the result document, where one is wanted.

@@ -266,7 +266,7 @@ pub fn check_room(path: &Path, file: &File, length: u64) -> Result<(), TransferE
     let Ok(stat) = rustix::fs::fstatfs(file) else {
         return Ok(());
     };
-    if i64::from(stat.f_type) == MSDOS_SUPER_MAGIC && length > FAT_LIMIT {
+    if stat.f_type == MSDOS_SUPER_MAGIC && length > FAT_LIMIT {
         let (folder, system) = (folder.to_owned(), "FAT");
         return Err(TransferError::TooLong { folder, system, needed: length, limit: FAT_LIMIT });
     }

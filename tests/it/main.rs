@@ -6,6 +6,7 @@ mod bundles;
 mod damage;
 mod format_spec;
 mod inspect;
+mod push;
 mod support;
 mod support_tests;
 mod verify;
