@@ -271,7 +271,7 @@ fn the_inside_of_a_layer_is_not_taken_for_entries() {
     }
     let mut content = Content::new();
     let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", inner.finish());
-    let image = content.image("linux/amd64", &[layer.clone()]);
+    let image = content.image("linux/amd64", std::slice::from_ref(&layer));
     let path = temp.path().join("x.tar");
     write_layout_tar(&path, &content, &[("v1", image)], TarStyle::default());
     let mut bytes = fs::read(&path).unwrap();
