@@ -463,7 +463,7 @@ fn garbage_is_no_bundle() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Any change of any bytes is found, whatever it is.
     #[test]

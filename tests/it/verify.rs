@@ -14,7 +14,7 @@ use crate::bundles::{
     NAMES, check, demo, finding, kinds, pack_layout, pack_options, packed, whole, write_demo_layout,
 };
 use crate::support::archives::{DockerArchive, TarStyle, write_docker_archive, write_layout_tar};
-use crate::support::images::{Content, layer};
+use crate::support::images::{Blob, Content, layer};
 use crate::support::peers::{gnu_tar, skopeo, umoci};
 use crate::support::tarball::{TarFormat, TarWriter};
 
@@ -243,6 +243,45 @@ fn gaps_and_failed_images_are_findings() {
     assert_eq!(finding(&report, "failed-image").costs[0].image, NAMES[1]);
     assert_eq!(whole(&report), [(NAMES[0], true), (NAMES[1], false)]);
     assert_eq!(report.resend.iter().map(|resend| &resend.digest).collect::<Vec<_>>(), [&own.digest]);
+}
+
+#[test]
+fn an_image_whose_signature_could_not_be_had_is_not_whole() {
+    let temp = tempfile::tempdir().unwrap();
+    let demo = demo();
+    let layout = write_demo_layout(temp.path(), &demo);
+    let payload = demo.content.closure(&demo.signature)[1].clone();
+    fs::remove_file(layout.join(payload.digest.blob_path())).unwrap();
+    let path = temp.path().join("partial.oci.tar");
+    let mut options = pack_options(Output::Archive(path.clone()));
+    options.keep_going = true;
+    pack_layout(&layout, &NAMES, options);
+    let report = check(&path).unwrap();
+    assert_eq!(kinds(&report), ["gap", "failed-image"], "{:#?}", report.findings);
+    assert_eq!(whole(&report), [(NAMES[0], false), (NAMES[1], true)]);
+}
+
+/// Layers are tar files too: where a header is lost, what stands in a layer is not taken for entries of the archive.
+#[test]
+fn the_inside_of_a_layer_is_not_taken_for_entries() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut inner = TarWriter::new(Vec::new(), TarFormat::Pax);
+    for name in ["a", "../evil", "/etc/passwd", "b"] {
+        inner.file(name, b"x");
+    }
+    let mut content = Content::new();
+    let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", inner.finish());
+    let image = content.image("linux/amd64", std::slice::from_ref(&layer));
+    let path = temp.path().join("x.tar");
+    write_layout_tar(&path, &content, &[("v1", image)], TarStyle::default());
+    let mut bytes = fs::read(&path).unwrap();
+    let name = layer.digest.blob_path();
+    let header = bytes.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
+    bytes[header] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let report = check(&path).unwrap();
+    assert_eq!(kinds(&report), ["closure-missing", "tar-header-damaged"], "{:#?}", report.findings);
+    assert_eq!(report.counts.missing.count, 1);
 }
 
 #[test]
