@@ -1,9 +1,12 @@
 //! `barge pack`, run as people run it: what it writes is read back with a tar reader of its own and with real tools.
 
 mod attachments;
+mod gaps;
 mod graph;
+mod limits;
 mod platforms;
 mod readers;
+mod resume;
 mod same;
 mod sources;
 mod wire;

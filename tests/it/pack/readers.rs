@@ -32,7 +32,7 @@ fn skopeo_copies_out_the_same_bytes() {
     for (tag, root) in &tagged {
         registry.push("demo/app", &content, root, Some(tag));
     }
-    let single = content.docker_image("linux/amd64", &[layer(7, 2000)]);
+    let single = content.image("linux/amd64", &[layer(7, 2000)]);
     registry.push("demo/one", &content, &single, Some("v2"));
     let temp = temp();
     let path = temp.path().join("site.oci.tar");
@@ -167,8 +167,9 @@ fn gnu_tar_lists_and_extracts() {
     let folder = temp.path().join("extracted");
     fs::create_dir(&folder).unwrap();
     gnu_tar(["-C", folder.to_str().unwrap(), "-xf", text]);
-    for (digest, bytes) in &content.blobs {
-        assert_eq!(&fs::read(folder.join(digest.blob_path())).unwrap(), bytes);
+    for descriptor in content.closure(&index) {
+        let bytes = fs::read(folder.join(descriptor.digest.blob_path())).unwrap();
+        assert_eq!(bytes, content.blobs[&descriptor.digest]);
     }
     assert_eq!(fs::read(folder.join("oci-layout")).unwrap(), br#"{"imageLayoutVersion":"1.0.0"}"#);
 }

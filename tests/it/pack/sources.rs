@@ -176,12 +176,12 @@ fn docker_archives_old_and_new() {
     let second = content.docker_image("linux/amd64", &[shared.clone(), layer(3, 100)]);
     let write = |name: &str, style| {
         let path = temp.path().join(name);
-        let images: [(_, &[&str]); 2] = [(&image, &["demo/app:v1", "demo/app:v2"]), (&second, &["tool:1"])];
+        let images: [(_, &[&str]); 2] = [(&image, &["app:v1", "app:v2"]), (&second, &["tool:1"])];
         write_docker_archive(&path, &content, style, &images);
         path
     };
-    let names =
-        ["docker.io/demo/app:v1", "docker.io/demo/app:v2", "docker.io/library/tool:1"].map(str::to_owned);
+    let names = ["docker.io/library/app:v1", "docker.io/library/app:v2", "docker.io/library/tool:1"]
+        .map(str::to_owned);
     let mut made = Vec::new();
     for (name, style) in [
         ("new.tar", DockerArchive::New),
@@ -202,7 +202,7 @@ fn docker_archives_old_and_new() {
         let config: Digest = manifest["config"]["digest"].as_str().unwrap().parse().unwrap();
         assert_eq!(packed.blob(&config), Some(&content.blobs[&config]));
         let layers = manifest["layers"].as_array().unwrap();
-        for (layer, source) in layers.iter().zip([&shared, &super::super::support::images::layer(2, 100)]) {
+        for (layer, source) in layers.iter().zip([&shared, &layer(2, 100)]) {
             let digest: Digest = layer["digest"].as_str().unwrap().parse().unwrap();
             assert_eq!(gunzip(packed.blob(&digest).unwrap()), gunzip(&source.bytes));
             assert!(!is_made || digest == source.diff_id);
