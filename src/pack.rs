@@ -4,7 +4,7 @@
 //! out. An unfinished earlier run with the same arguments is taken up without asking any source again for what its
 //! journal pins.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::bundle::head::Head;
 use crate::graph::spool::Spool;
 use crate::graph::survey::{self, Survey, SurveyError, Wish};
 use crate::graph::{Graph, NodeId, Presence};
-use crate::oci::{Digest, Hasher, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Hasher, Platform, Reference};
 use crate::plan::{self, Item, Summary};
-use crate::select::{Attachments, Reason, Wanted};
+use crate::select::{Attachments, Reason, Select, Wanted};
 use crate::store::{Source, StoreError};
 use crate::transfer::archive::{self, Files, Job, Reuse, Written};
 use crate::transfer::journal::{Earlier, Journal, Mark};
@@ -33,6 +33,88 @@ pub enum Output {
     Layout(PathBuf),
     /// Nowhere: only the plan is wanted.
     Nowhere,
+}
+
+/// What is asked for, of which places.
+#[derive(Default)]
+pub struct Asked {
+    /// The places.
+    pub sources: Vec<Arc<dyn Source>>,
+    /// The images; each names its place by its number among the sources.
+    pub wishes: Vec<Wish>,
+    /// The bundles among the places, by their number: what they left out on purpose is left out again.
+    pub bundles: HashMap<usize, Arc<Bundle>>,
+    /// What was asked for in the user's words, in any order; by it an unfinished run is known again even if a place
+    /// now holds more than it did. Without it the wishes stand for themselves.
+    pub arguments: Vec<String>,
+}
+
+impl Asked {
+    /// Puts everything into an order of its own, so that the order of the arguments does not show.
+    fn sorted(mut self) -> Self {
+        let mut order: Vec<usize> = (0..self.sources.len()).collect();
+        order.sort_by_cached_key(|at| (self.sources[*at].place(), *at));
+        let mut moved = vec![0; order.len()];
+        for (new, old) in order.iter().enumerate() {
+            moved[*old] = new;
+        }
+        self.sources = order.iter().map(|at| self.sources[*at].clone()).collect();
+        self.bundles = self.bundles.into_iter().map(|(at, bundle)| (moved[at], bundle)).collect();
+        self.wishes.iter_mut().for_each(|wish| wish.source = moved[wish.source]);
+        self.wishes.sort_by_cached_key(|wish| (wish.name.to_string(), wish.source, wish.selector.clone()));
+        self.arguments.sort();
+        self.arguments.dedup();
+        self
+    }
+
+    /// Returns a digest over everything that decides what the bundle is.
+    fn digest(&self, options: &Options) -> Digest {
+        let mut lines = self.arguments.clone();
+        if lines.is_empty() {
+            let place = |wish: &Wish| self.sources[wish.source].place();
+            lines.extend(
+                self.wishes.iter().map(|wish| format!("{} {} {}", wish.name, place(wish), wish.selector)),
+            );
+            lines.dedup();
+        }
+        let mut platforms: Vec<String> =
+            options.wanted.platforms.iter().map(|platform| format!("platform {platform}")).collect();
+        platforms.sort();
+        platforms.dedup();
+        lines.extend(platforms);
+        lines
+            .push(format!("foreign {} attachments {:?}", options.wanted.foreign_layers, options.attachments));
+        // Another version may lay out the same content otherwise.
+        lines.push(format!("version {}", env!("CARGO_PKG_VERSION")));
+        let mut hasher = Hasher::new(crate::oci::Algorithm::Sha256);
+        hasher.update(lines.join("\n").as_bytes());
+        hasher.finish()
+    }
+}
+
+/// Selects by platform, and what the bundles among the places have.
+struct Selection<'a> {
+    wanted: &'a Wanted,
+    bundles: &'a HashMap<usize, Arc<Bundle>>,
+}
+
+impl Select for Selection<'_> {
+    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
+        self.wanted.children(children)
+    }
+
+    fn foreign_layers(&self) -> bool {
+        self.wanted.foreign_layers
+    }
+
+    fn left_out_at(&self, digest: &Digest, source: usize) -> Option<Reason> {
+        let bundle = self.bundles.get(&source)?;
+        match bundle.record()?.absent.find(digest) {
+            Some(row) => Some(row.reason),
+            None if bundle.holds(digest) && !bundle.ships(digest) => Some(Reason::Platform),
+            None => None,
+        }
+    }
 }
 
 /// How to pack.
@@ -141,7 +223,8 @@ struct State {
     files: Files,
     journal: Journal,
     earlier: Option<Earlier>,
-    reuse: Option<Reuse>,
+    /// A file under a final name that an earlier run ended with gaps, and that this run replaces.
+    replaces: Option<PathBuf>,
 }
 
 /// How a pack ended.
@@ -163,39 +246,47 @@ pub enum Outcome {
 }
 
 impl Prepared {
+    /// Plans a bundle of what `wishes` ask of `sources`; see [`Prepared::of`].
+    ///
+    /// # Errors
+    /// As [`Prepared::of`].
+    pub fn new(sources: Vec<Arc<dyn Source>>, wishes: &[Wish], options: Options) -> Result<Self, PackError> {
+        Self::of(Asked { sources, wishes: wishes.to_vec(), ..Asked::default() }, options)
+    }
+
     /// Plans a bundle: surveys the sources, or takes up the plan of an unfinished earlier run.
     ///
     /// # Errors
-    /// [`PackError`]; nothing was written but the journal.
-    pub fn new(sources: Vec<Arc<dyn Source>>, wishes: &[Wish], options: Options) -> Result<Self, PackError> {
-        if wishes.is_empty() {
+    /// [`PackError`]; nothing was written, but for the journal of a run that can be taken up.
+    pub fn of(asked: Asked, options: Options) -> Result<Self, PackError> {
+        if asked.wishes.is_empty() {
             return Err(PackError::NoImages);
         }
-        let arguments = arguments_digest(&sources, wishes, &options);
-        let state = State::open(&options, &arguments)?;
-        let files = state.as_ref().map(|state| state.files.clone());
-        let prepared = Self::plan(sources, wishes, options, &arguments, state);
-        // A plan that was not made leaves nothing behind, unless its journal belongs to an unfinished file.
-        if let (Err(_), Some(files)) = (&prepared, &files)
-            && !files.partial.exists()
-            && !ended_with_gaps(files)
-        {
-            std::fs::remove_file(&files.journal).ok();
+        let asked = asked.sorted();
+        let arguments = asked.digest(&options);
+        let mut state = State::open(&options, &arguments)?;
+        match Self::plan(asked, options, &arguments, state.as_mut()) {
+            Ok(prepared) => Ok(Self { state, ..prepared }),
+            Err(error) => {
+                if let Some(state) = state {
+                    state.give_up();
+                }
+                Err(error)
+            }
         }
-        prepared
     }
 
     fn plan(
-        sources: Vec<Arc<dyn Source>>,
-        wishes: &[Wish],
+        asked: Asked,
         options: Options,
         arguments: &Digest,
-        mut state: Option<State>,
+        mut state: Option<&mut State>,
     ) -> Result<Self, PackError> {
+        let select = Selection { wanted: &options.wanted, bundles: &asked.bundles };
         let mut unresolved = Vec::new();
         let mut resumed = None;
-        let earlier_survey = state.as_mut().and_then(State::take_survey).transpose()?;
-        let survey = match earlier_survey {
+        let earlier_survey = state.as_mut().and_then(|state| state.take_survey()).transpose()?;
+        let mut survey = match earlier_survey {
             Some((survey, earlier)) if !options.restart && earlier.unresolved.is_empty() => {
                 resumed = Some(earlier.age);
                 if let Some(state) = &mut state {
@@ -204,15 +295,17 @@ impl Prepared {
                 survey
             }
             before => {
-                if let (Some(state), Some((survey, earlier))) = (&mut state, before) {
-                    state.reuse_content_of(&survey, &earlier, &options)?;
+                if let Some(state) = &mut state {
+                    if let Some((survey, earlier)) = before {
+                        state.find_replaced(&survey, &earlier, &select, &options)?;
+                    }
                     state.journal.start_over(arguments)?;
                 }
                 let spool = match &state {
                     Some(state) => state.journal.spool()?,
                     None => Spool::temporary().map_err(SurveyError::Spool)?,
                 };
-                let survey = survey_sources(&sources, wishes, spool, &options)?;
+                let survey = survey_sources(&asked, spool, &select, &options)?;
                 for failure in &survey.failures {
                     unresolved.push(failure.name.clone());
                     let mark = Mark::Unresolved { name: failure.name.clone() };
@@ -221,11 +314,10 @@ impl Prepared {
                 survey
             }
         };
-        let mut survey = survey;
         if survey.roots.is_empty() {
             return Err(PackError::NothingLeft(std::mem::take(&mut survey.failures)));
         }
-        let graph = Graph::build(&survey, &options.wanted).map_err(TransferError::from)?;
+        let graph = Graph::build(&survey, &select).map_err(TransferError::from)?;
         let mut warnings = platform_warnings(&graph, &options)?;
         warnings.extend(absence_warnings(&graph));
         let summary = plan::summarize(&graph);
@@ -244,10 +336,10 @@ impl Prepared {
             resumed,
             survey,
             order,
-            sources,
+            sources: asked.sources,
             unresolved,
             options,
-            state,
+            state: None,
         })
     }
 
@@ -267,34 +359,41 @@ impl Prepared {
             keep_going: self.options.keep_going,
             reuse: None,
         };
+        let head = Head::compose(&self.graph, &self.order, &HashSet::new(), &self.unresolved)
+            .map_err(TransferError::from)?;
         if let Output::Layout(folder) = &self.options.output {
+            if is_bundle(folder, &head.id) {
+                return Ok(Outcome::Unchanged { path: folder.clone(), id: head.id });
+            }
             let written = layout::write(&job, folder, progress)?;
             return Ok(Outcome::Written { path: folder.clone(), written });
         }
-        let Some(State { mut files, journal, earlier, reuse }) = state else {
+        let Some(State { mut files, journal, earlier, replaces }) = state else {
             return Err(PackError::NoImages);
         };
-        let job = Job { reuse: reuse.as_ref(), ..job };
-        let head = Head::compose(&self.graph, &self.order, &HashSet::new(), &self.unresolved)
-            .map_err(TransferError::from)?;
         if let Output::Folder(folder) = &self.options.output {
             files = Files::new(&folder.join(own_name(&head.id)), &with_suffix_cut(&files.partial));
         }
-        let goes_on = earlier.is_some() && (files.partial.exists() || ended_with_gaps(&files));
-        if !goes_on && files.archive.exists() {
-            return match Bundle::open(&files.archive) {
-                Ok(bundle) if bundle.fault().is_none() && bundle.id() == Some(&head.id) => {
+        let goes_on = earlier.is_some() && (files.partial.exists() || ended_with_gaps(&files.archive));
+        if !goes_on {
+            if let Some(unfinished) = replaces.filter(|path| path.exists()) {
+                files.set_aside(&unfinished)?;
+            }
+            if files.archive.exists() {
+                if is_bundle(&files.archive, &head.id) {
                     journal.remove()?;
-                    Ok(Outcome::Unchanged { path: files.archive, id: head.id })
+                    return Ok(Outcome::Unchanged { path: files.archive, id: head.id });
                 }
-                Ok(bundle) if bundle.id().is_some() => Err(exists(files.archive, "another bundle").into()),
-                _ => Err(exists(files.archive, "something else").into()),
-            };
+                let is_ours = Bundle::open(&files.archive).is_ok_and(|bundle| bundle.id().is_some());
+                journal.remove()?;
+                let what = if is_ours { "another bundle" } else { "something else" };
+                return Err(exists(files.archive, what).into());
+            }
         }
+        let reuse = Reuse::open(&files);
+        let job = Job { reuse: reuse.as_ref(), ..job };
         let written = archive::write(&job, &files, journal, earlier.as_ref().filter(|_| goes_on), progress)?;
-        if let Some(reuse) = &reuse {
-            reuse.discard();
-        }
+        Reuse::discard(&files);
         Ok(Outcome::Written { path: files.archive, written })
     }
 }
@@ -303,10 +402,16 @@ fn exists(path: PathBuf, what: &str) -> TransferError {
     TransferError::Exists { path, what: what.to_owned() }
 }
 
-/// Returns whether the file under the final name is what an earlier run ended with gaps.
-fn ended_with_gaps(files: &Files) -> bool {
-    Bundle::open(&files.archive)
-        .is_ok_and(|bundle| bundle.record().is_some_and(|record| !record.failed.is_empty()))
+/// Returns whether a file or folder is the whole bundle with this ID.
+fn is_bundle(path: &Path, id: &Digest) -> bool {
+    Bundle::open(path).is_ok_and(|bundle| bundle.fault().is_none() && bundle.id() == Some(id))
+}
+
+/// Returns whether a file is what an earlier run ended with gaps.
+fn ended_with_gaps(path: &Path) -> bool {
+    path.is_file()
+        && Bundle::open(path)
+            .is_ok_and(|bundle| bundle.record().is_some_and(|record| !record.failed.is_empty()))
 }
 
 /// Returns the name that a bundle gets in a folder: short, and of letters that FAT and Joliet take.
@@ -329,8 +434,21 @@ impl State {
             }
             Output::Layout(_) | Output::Nowhere => return Ok(None),
         };
-        let journal = Journal::open(&files.journal, &files.partial, arguments)?;
-        Ok(Some(Self { files, journal, earlier: None, reuse: None }))
+        let is_unfinished = files.partial.exists() || ended_with_gaps(&files.archive);
+        let journal =
+            Journal::open(&files.journal, &files.partial, is_unfinished, arguments, options.restart)?;
+        // Without a journal that speaks of it, what stands under either name is not barge's to touch.
+        let replaces = [&files.partial, &files.archive].into_iter().find(|path| path.exists());
+        let replaces = replaces.filter(|_| is_unfinished && journal.is_taken_up).cloned();
+        Ok(Some(Self { files, journal, earlier: None, replaces }))
+    }
+
+    /// Leaves nothing behind of a plan that failed, unless there is an unfinished file that it belongs to.
+    fn give_up(self) {
+        if self.replaces.is_none() {
+            // That it stays is no harm: the next run starts it over.
+            self.journal.remove().ok();
+        }
     }
 
     /// Takes the survey of an earlier run out of the journal.
@@ -345,66 +463,42 @@ impl State {
         Some(survey.map(|survey| (survey, earlier)))
     }
 
-    /// Moves the earlier run's file aside, to copy from it what the new plan needs too.
-    fn reuse_content_of(
+    /// Finds the file that an earlier run ended with gaps in a folder, where its name depends on the plan.
+    fn find_replaced(
         &mut self,
         survey: &Survey,
         earlier: &Earlier,
+        select: &dyn Select,
         options: &Options,
     ) -> Result<(), PackError> {
-        let from = [&self.files.partial, &self.files.archive].into_iter().find(|path| path.exists());
-        let Some(from) = from else { return Ok(()) };
-        let aside = PathBuf::from(format!("{}.old", self.files.partial.display()));
-        let graph = Graph::build(survey, &options.wanted).map_err(TransferError::from)?;
+        let Output::Folder(folder) = &options.output else { return Ok(()) };
+        if self.replaces.is_some() || survey.roots.is_empty() {
+            return Ok(());
+        }
+        let graph = Graph::build(survey, select).map_err(TransferError::from)?;
         let order = plan::file_order(&graph);
         let head = Head::compose(&graph, &order, &HashSet::new(), &earlier.unresolved)
             .map_err(TransferError::from)?;
-        std::fs::rename(from, &aside).map_err(|source| TransferError::Local {
-            path: from.clone(),
-            action: "the earlier file can't be moved aside",
-            source,
-        })?;
-        self.reuse = Some(Reuse::new(&aside, &head, &earlier.done)?);
+        let path = folder.join(own_name(&head.id));
+        self.replaces = Some(path).filter(|path| ended_with_gaps(path));
         Ok(())
     }
 }
 
 fn survey_sources(
-    sources: &[Arc<dyn Source>],
-    wishes: &[Wish],
+    asked: &Asked,
     spool: Spool,
+    select: &dyn Select,
     options: &Options,
 ) -> Result<Survey, PackError> {
-    let survey = Survey::run(
-        sources,
-        wishes,
-        spool,
-        &survey::Options {
-            select: &options.wanted,
-            attachments: options.attachments,
-            keep_unselected: true,
-            keep_going: options.keep_going,
-            jobs: options.jobs,
-        },
-    )?;
-    Ok(survey)
-}
-
-/// Returns a digest over everything that decides what the bundle is.
-fn arguments_digest(sources: &[Arc<dyn Source>], wishes: &[Wish], options: &Options) -> Digest {
-    let mut lines: Vec<String> = wishes
-        .iter()
-        .map(|wish| format!("image {} {} {}", wish.name, sources[wish.source].place(), wish.selector))
-        .collect();
-    lines.extend(options.wanted.platforms.iter().map(|platform| format!("platform {platform}")));
-    lines.sort();
-    lines.dedup();
-    lines.push(format!("foreign {} attachments {:?}", options.wanted.foreign_layers, options.attachments));
-    // Another version may lay out the same content otherwise.
-    lines.push(format!("version {}", env!("CARGO_PKG_VERSION")));
-    let mut hasher = Hasher::new(crate::oci::Algorithm::Sha256);
-    hasher.update(lines.join("\n").as_bytes());
-    hasher.finish()
+    let options = survey::Options {
+        select,
+        attachments: options.attachments,
+        keep_unselected: true,
+        keep_going: options.keep_going,
+        jobs: options.jobs,
+    };
+    Ok(Survey::run(&asked.sources, &asked.wishes, spool, &options)?)
 }
 
 /// Says which images lack a wanted platform.

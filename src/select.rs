@@ -68,6 +68,12 @@ pub trait Select: Sync {
     fn left_out(&self, _digest: &Digest) -> Option<Reason> {
         None
     }
+
+    /// The same of content that is to come from the survey's source number `source`, where sources differ in what
+    /// they left out.
+    fn left_out_at(&self, digest: &Digest, _source: usize) -> Option<Reason> {
+        self.left_out(digest)
+    }
 }
 
 /// Selects by platform, as a user asks for it.

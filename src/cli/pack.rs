@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use barge::input::{Opened, Opener, parse_argument, read_list};
 use barge::oci::{Platform, RepositoryName};
-use barge::pack::{Options, Outcome, Output, PackError, Prepared};
+use barge::pack::{Asked, Options, Outcome, Output, PackError, Prepared};
 use barge::select::{Attachments, Reason, Wanted};
 use barge::store::registry::{Access, Client};
 use barge::transfer::archive::Written;
@@ -106,7 +106,8 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         output: output.clone(),
     };
     interrupt::says("the same command goes on where it stopped");
-    let prepared = Prepared::new(opened.sources, &opened.wishes, options)?;
+    let Opened { sources, wishes, bundles, arguments, .. } = opened;
+    let prepared = Prepared::of(Asked { sources, wishes, bundles, arguments }, options)?;
     print_client_warnings(&client, printer);
     for warning in &prepared.warnings {
         printer.warning(&warning.cause, &warning.items);

@@ -148,9 +148,10 @@ impl Graph {
             // The list grows on the way: attachments may have attachments.
             while let Some(subject) = subjects.get_index(at).copied() {
                 let digest = builder.graph.digest(subject).clone();
-                for (brief, tag) in survey.attached.get(&digest).map(Vec::as_slice).unwrap_or_default() {
-                    let node = builder.visit(&brief.into(), &way)?;
-                    image.attached.push(Attachment { subject, node, tag: tag.clone() });
+                for listed in survey.attached.get(&digest).map(Vec::as_slice).unwrap_or_default() {
+                    let way = Way { source: listed.source as u16, ..way };
+                    let node = builder.visit(&(&listed.brief).into(), &way)?;
+                    image.attached.push(Attachment { subject, node, tag: listed.tag.clone() });
                     subjects.extend(builder.shipped_manifests(node));
                 }
                 at += 1;
@@ -316,10 +317,16 @@ impl Builder<'_> {
     /// Adds a manifest or opaque child and all below it.
     fn visit(&mut self, descriptor: &Descriptor, way: &Way<'_>) -> Result<NodeId, GraphError> {
         let is_manifest = is_surveyed(descriptor) || self.survey.holds(&descriptor.digest);
-        let held = self.survey.holds(&descriptor.digest);
+        let is_lacking = self.survey.lacks(&descriptor.digest, usize::from(way.source));
+        let held = self.survey.holds(&descriptor.digest) && !is_lacking;
+        let left_out = self.select.left_out_at(&descriptor.digest, usize::from(way.source));
         let presence = match way.presence {
-            _ if self.survey.absent.contains(&descriptor.digest) => Presence::Absent(Reason::Source),
-            Presence::Shipped => self.unless_left_out(&descriptor.digest, Presence::Shipped),
+            _ if is_lacking => Presence::Absent(left_out.unwrap_or(Reason::Source)),
+            // What a bundle kept of a platform that it does not hold is kept on.
+            Presence::Shipped if left_out == Some(Reason::Platform) && is_manifest && held => {
+                Presence::Unshipped
+            }
+            Presence::Shipped => left_out.map_or(Presence::Shipped, Presence::Absent),
             Presence::Unshipped if is_manifest && held => Presence::Unshipped,
             Presence::Unshipped => Presence::Absent(Reason::Platform),
             absent @ Presence::Absent(_) => absent,
@@ -329,8 +336,15 @@ impl Builder<'_> {
             true => Kind::Manifest,
             false => Kind::Opaque,
         };
-        let known = self.graph.find(&descriptor.digest).map(|id| self.graph.node(id).presence);
+        // What was met as a layer only was not looked into.
+        let known = self.graph.find(&descriptor.digest).map(|id| self.graph.node(id));
+        let known = known.filter(|node| node.kind.is_manifest()).map(|node| node.presence);
         let id = self.add(descriptor, kind, presence, way)?;
+        if is_manifest && known.is_none() {
+            let media_type = self.media_type_id(&descriptor.media_type)?;
+            let node = &mut self.graph.nodes[id as usize];
+            (node.kind, node.media_type) = (kind, media_type);
+        }
         if !is_manifest
             || known.is_some_and(|known| known >= presence)
             || matches!(presence, Presence::Absent(_))
@@ -369,7 +383,7 @@ impl Builder<'_> {
                     Presence::Shipped => Presence::Shipped,
                     _ => Presence::Absent(Reason::Platform),
                 };
-                let presence = self.unless_left_out(&image.config.digest, below);
+                let presence = self.unless_left_out(&image.config.digest, below, &way);
                 children.push(self.add(&image.config, Kind::Config, presence, &way)?);
                 if let Some(platform) = self.config_platform(&image.config)? {
                     self.graph.platforms.entry(id).or_insert(platform);
@@ -379,7 +393,7 @@ impl Builder<'_> {
                         media_type::is_foreign_layer(&layer.media_type) && !self.select.foreign_layers();
                     let presence = match below {
                         _ if foreign => Presence::Absent(Reason::Foreign),
-                        below => self.unless_left_out(&layer.digest, below),
+                        below => self.unless_left_out(&layer.digest, below, &way),
                     };
                     children.push(self.add(layer, Kind::Layer, presence, &way)?);
                 }
@@ -393,8 +407,8 @@ impl Builder<'_> {
     }
 
     /// Returns `presence`, or the reason for which the selector knows the content to be left out.
-    fn unless_left_out(&self, digest: &Digest, presence: Presence) -> Presence {
-        match self.select.left_out(digest) {
+    fn unless_left_out(&self, digest: &Digest, presence: Presence, way: &Way<'_>) -> Presence {
+        match self.select.left_out_at(digest, usize::from(way.source)) {
             Some(reason) if presence == Presence::Shipped => Presence::Absent(reason),
             _ => presence,
         }

@@ -75,13 +75,17 @@ pub enum Finding {
     Attached {
         /// The manifest.
         subject: Digest,
-        /// Its attachments, sorted.
+        /// Which source was asked.
+        source: usize,
+        /// Its attachments there, sorted.
         list: Vec<(Brief, Option<String>)>,
     },
     /// A manifest that the source refers to and does not have.
     Absent {
         /// Its digest.
         digest: Digest,
+        /// Which source.
+        source: usize,
     },
     /// The survey is complete.
     Complete,
@@ -172,10 +176,18 @@ pub struct Survey {
     /// The names that could not be had, with the reason.
     pub failures: Vec<Failure>,
     pub(super) contents: HashMap<Digest, (u64, u32)>,
-    pub(super) attached: HashMap<Digest, Vec<(Brief, Option<String>)>>,
-    pub(super) absent: HashSet<Digest>,
-    pub(super) failed: HashMap<Digest, Arc<StoreError>>,
+    pub(super) attached: HashMap<Digest, Vec<Listed>>,
+    absent: HashSet<(Digest, usize)>,
+    failed: HashMap<(Digest, usize), Arc<StoreError>>,
     spool: Spool,
+}
+
+/// Content attached to a manifest, with the source that listed it.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) brief: Brief,
+    pub(super) tag: Option<String>,
+    pub(super) source: usize,
 }
 
 impl Survey {
@@ -213,11 +225,12 @@ impl Survey {
             roots: sorted_roots(shared.roots)?,
             failures: Vec::new(),
             contents: shared.contents,
-            attached: shared.attached,
+            attached: HashMap::new(),
             absent: shared.absent,
             failed: shared.failed,
             spool,
         };
+        survey.list_attached(shared.attached);
         let unresolved = shared
             .unresolved
             .into_iter()
@@ -246,6 +259,7 @@ impl Survey {
             failed: HashMap::new(),
             spool,
         };
+        let mut attached = Vec::new();
         for (finding, at) in findings {
             match finding {
                 Finding::Root { name, reference, source, root } => {
@@ -254,15 +268,14 @@ impl Survey {
                 Finding::Content { digest, size } => {
                     survey.contents.insert(digest, (at, size as u32));
                 }
-                Finding::Attached { subject, list } => {
-                    survey.attached.insert(subject, list);
-                }
-                Finding::Absent { digest } => {
-                    survey.absent.insert(digest);
+                Finding::Attached { subject, source, list } => attached.push((subject, source, list)),
+                Finding::Absent { digest, source } => {
+                    survey.absent.insert((digest, source));
                 }
                 Finding::Complete => {}
             }
         }
+        survey.list_attached(attached);
         survey.roots = sorted_roots(survey.roots)?;
         Ok(survey)
     }
@@ -284,6 +297,30 @@ impl Survey {
         self.contents.contains_key(digest)
     }
 
+    /// Returns whether a source refers to `digest` and does not have it.
+    #[must_use]
+    pub fn lacks(&self, digest: &Digest, source: usize) -> bool {
+        self.absent.contains(&(digest.clone(), source))
+    }
+
+    /// Joins what the sources list: content is attached to a digest wherever the digest is. What several sources list
+    /// is taken from the first that has it.
+    fn list_attached(&mut self, found: Vec<(Digest, usize, Vec<(Brief, Option<String>)>)>) {
+        for (subject, source, list) in found {
+            let known = self.attached.entry(subject).or_default();
+            known.extend(list.into_iter().map(|(brief, tag)| Listed { brief, tag, source }));
+        }
+        let absent = &self.absent;
+        for list in self.attached.values_mut() {
+            list.sort_by_cached_key(|listed| {
+                let Listed { brief, tag, source } = listed.clone();
+                let is_absent = absent.contains(&(brief.digest.clone(), source));
+                (tag, brief, is_absent, source)
+            });
+            list.dedup_by(|second, first| second.tag == first.tag && second.brief == first.brief);
+        }
+    }
+
     /// Returns the spool, which goes on as the journal of the transfer.
     #[must_use]
     pub fn spool(&self) -> &Spool {
@@ -297,7 +334,7 @@ impl Survey {
         }
         let (mut good, mut bad) = (Vec::new(), Vec::new());
         for root in std::mem::take(&mut self.roots) {
-            match self.first_failure_below(&root.root) {
+            match self.first_failure_below(&root) {
                 None => good.push(root),
                 Some(error) => bad.push(Failure { name: root.name, error }),
             }
@@ -307,21 +344,22 @@ impl Survey {
         self.failures.sort_by_key(|failure| failure.name.to_string());
     }
 
-    fn first_failure_below(&self, root: &Brief) -> Option<Arc<StoreError>> {
-        let (mut stack, mut seen) = (vec![root.clone()], HashSet::new());
-        while let Some(brief) = stack.pop() {
-            if !seen.insert(brief.digest.clone()) {
-                continue;
-            }
-            if let Some(error) = self.failed.get(&brief.digest) {
+    fn first_failure_below(&self, root: &Root) -> Option<Arc<StoreError>> {
+        let (mut stack, mut seen) = (vec![(root.root.clone(), root.source)], HashSet::new());
+        while let Some((brief, source)) = stack.pop() {
+            let place = (brief.digest.clone(), source);
+            if let Some(error) = self.failed.get(&place) {
                 return Some(error.clone());
             }
+            if !seen.insert(place) {
+                continue;
+            }
             let attached = self.attached.get(&brief.digest).into_iter().flatten();
-            stack.extend(attached.map(|(attached, _)| attached.clone()));
+            stack.extend(attached.map(|listed| (listed.brief.clone(), listed.source)));
             if let Ok(Some(bytes)) = self.content(&brief.digest)
                 && let Ok(manifest) = Manifest::parse(&bytes, &brief.media_type)
             {
-                stack.extend(manifest.descriptors().map(Brief::from));
+                stack.extend(manifest.descriptors().map(|child| (Brief::from(child), source)));
             }
         }
         None
@@ -330,7 +368,10 @@ impl Survey {
 
 /// Sorts by name; the same image under the same name is one, two images under one name are an error.
 fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
-    roots.sort_by_cached_key(|root| (root.name.to_string(), root.root.digest.clone(), root.source));
+    roots.sort_by_cached_key(|root| {
+        let reference = root.reference.as_ref().map(ToString::to_string);
+        (root.name.to_string(), root.root.digest.clone(), reference, root.source)
+    });
     roots.dedup_by(|second, first| second.name == first.name && second.root.digest == first.root.digest);
     match roots.windows(2).find(|pair| pair[0].name == pair[1].name) {
         Some(pair) => Err(SurveyError::NameClash {
@@ -354,13 +395,15 @@ struct Shared {
     queue: VecDeque<Task>,
     running: usize,
     stop: bool,
-    seen: HashSet<(Digest, bool)>,
+    seen: HashSet<(Digest, usize, bool)>,
+    /// What was read from which source: one source's word on what it has is not another's.
+    read: HashSet<(Digest, usize)>,
     roots: Vec<Root>,
     unresolved: BTreeMap<usize, StoreError>,
     contents: HashMap<Digest, (u64, u32)>,
-    attached: HashMap<Digest, Vec<(Brief, Option<String>)>>,
-    absent: HashSet<Digest>,
-    failed: HashMap<Digest, Arc<StoreError>>,
+    attached: Vec<(Digest, usize, Vec<(Brief, Option<String>)>)>,
+    absent: HashSet<(Digest, usize)>,
+    failed: HashMap<(Digest, usize), Arc<StoreError>>,
     spool_error: Option<std::io::Error>,
 }
 
@@ -452,39 +495,44 @@ impl Crew<'_> {
 
     fn manifest(&self, brief: &Brief, source: usize, selected: bool, depth: u8) -> std::io::Result<()> {
         let from = self.sources[source].as_ref();
-        let held = self.lock().contents.get(&brief.digest).copied();
+        let place = (brief.digest.clone(), source);
+        let (held, was_read) = {
+            let shared = self.lock();
+            (shared.contents.get(&brief.digest).copied(), shared.read.contains(&place))
+        };
         let bytes = match held {
-            Some((at, length)) => Ok(self.spool.read(at, length as usize)?),
-            None => read_manifest(from, &brief.into()),
+            Some((at, length)) if was_read => Ok(self.spool.read(at, length as usize)?),
+            _ => read_manifest(from, &brief.into()),
         };
         let bytes = match bytes {
             Ok(bytes) => bytes,
             // Depth 0 is a name that was resolved and is gone: its failure. Below it, the source is sparse.
             Err(error) if error.is_not_found() && depth > 0 => {
-                self.spool.append(&Finding::Absent { digest: brief.digest.clone() })?;
-                self.lock().absent.insert(brief.digest.clone());
+                self.spool.append(&Finding::Absent { digest: brief.digest.clone(), source })?;
+                self.lock().absent.insert(place);
                 return Ok(());
             }
             Err(error) => {
-                self.lock().failed.insert(brief.digest.clone(), Arc::new(error));
+                self.lock().failed.insert(place, Arc::new(error));
                 return Ok(());
             }
         };
         let manifest = Manifest::parse(&bytes, &brief.media_type);
-        self.keep(&brief.digest, &bytes, held.is_none())?;
+        self.keep(&brief.digest, &bytes)?;
+        self.lock().read.insert(place.clone());
         let unusable =
             |source| StoreError::Manifest { place: from.place(), digest: brief.digest.clone(), source };
         let manifest = match manifest {
             Ok(manifest) => manifest,
             Err(error) => {
-                self.lock().failed.insert(brief.digest.clone(), Arc::new(unusable(error)));
+                self.lock().failed.insert(place, Arc::new(unusable(error)));
                 return Ok(());
             }
         };
         if depth >= MAX_DEPTH {
             let why = format!("manifests are nested deeper than {MAX_DEPTH} levels below it or above it");
             let error = StoreError::Invalid { place: format!("{} {}", from.place(), brief.digest), why };
-            self.lock().failed.insert(brief.digest.clone(), Arc::new(error));
+            self.lock().failed.insert(place, Arc::new(error));
             return Ok(());
         }
         let mut shared = self.lock();
@@ -526,15 +574,16 @@ impl Crew<'_> {
                 if list.is_empty() {
                     return Ok(());
                 }
-                self.spool.append(&Finding::Attached { subject: subject.clone(), list: list.clone() })?;
+                let finding = Finding::Attached { subject: subject.clone(), source, list: list.clone() };
+                self.spool.append(&finding)?;
                 let mut shared = self.lock();
                 for (brief, _) in &list {
                     shared.queue_manifest(brief.clone(), source, true, depth + 1);
                 }
-                shared.attached.insert(subject, list);
+                shared.attached.push((subject, source, list));
             }
             Err(error) => {
-                self.lock().failed.insert(subject, Arc::new(error));
+                self.lock().failed.insert((subject, source), Arc::new(error));
             }
         }
         Ok(())
@@ -552,13 +601,13 @@ impl Crew<'_> {
             && bytes.len() as u64 == brief.size
             && brief.digest.matches(&bytes)
         {
-            self.keep(&brief.digest, &bytes, true)?;
+            self.keep(&brief.digest, &bytes)?;
         }
         Ok(())
     }
 
-    fn keep(&self, digest: &Digest, bytes: &[u8], is_new: bool) -> std::io::Result<()> {
-        if is_new && !bytes.is_empty() {
+    fn keep(&self, digest: &Digest, bytes: &[u8]) -> std::io::Result<()> {
+        if !bytes.is_empty() && !self.lock().contents.contains_key(digest) {
             let finding = Finding::Content { digest: digest.clone(), size: bytes.len() as u64 };
             let at = self.spool.append_content(&finding, bytes)?;
             self.lock().contents.insert(digest.clone(), (at, bytes.len() as u32));
@@ -570,8 +619,8 @@ impl Crew<'_> {
 impl Shared {
     fn queue_manifest(&mut self, brief: Brief, source: usize, selected: bool, depth: u8) {
         // What was surveyed as selected needs no second look as unselected.
-        if self.seen.contains(&(brief.digest.clone(), true))
-            || !self.seen.insert((brief.digest.clone(), selected))
+        if self.seen.contains(&(brief.digest.clone(), source, true))
+            || !self.seen.insert((brief.digest.clone(), source, selected))
         {
             return;
         }

@@ -25,6 +25,10 @@ pub struct Opened {
     pub sources: Vec<Arc<dyn Source>>,
     /// What is asked.
     pub wishes: Vec<Wish>,
+    /// The bundles with a record among the places, by their number.
+    pub bundles: HashMap<usize, Arc<Bundle>>,
+    /// The arguments themselves, in words that say the same for the same meaning.
+    pub arguments: Vec<String>,
     /// What people should know, e.g. that a manifest was made.
     pub notes: Vec<String>,
 }
@@ -61,6 +65,7 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// [`OpenError`]: the place can't be opened, or the argument does not fit what it holds.
     pub fn add(&mut self, argument: &Argument) -> Result<(), OpenError> {
+        self.opened.arguments.push(format!("{argument:?}"));
         match &argument.place {
             Place::Registry(name) => {
                 let source = self.registry(name);
@@ -98,6 +103,7 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// [`OpenError`]: the tags can't be listed, or there are none.
     pub fn add_all_tags(&mut self, name: &RepositoryName) -> Result<(), OpenError> {
+        self.opened.arguments.push(format!("all tags of {name}"));
         let source = self.registry(name);
         let mut tags = self.client.repository(name, Access::Pull).tags()?;
         tags.retain(|tag| !is_attached_tag(tag));
@@ -140,7 +146,11 @@ impl<'a> Opener<'a> {
             return Err(StoreError::Invalid { place: bundle.place(), why: fault }.into());
         }
         let names = bundle.names()?;
-        let source = self.source(argument.place.clone(), || Arc::new(bundle));
+        let bundle = Arc::new(bundle);
+        let source = self.source(argument.place.clone(), || bundle.clone());
+        if bundle.record().is_some() {
+            self.opened.bundles.entry(source).or_insert(bundle);
+        }
         self.wishes(
             argument,
             source,

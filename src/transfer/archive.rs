@@ -17,6 +17,7 @@ use super::body::Start;
 use super::fetch::{FetchError, PIECE, fetch};
 use super::journal::{Earlier, Journal, Mark};
 use super::{Progress, TransferError, for_each};
+use crate::bundle::Bundle;
 use crate::bundle::head::{GAP_PREFIX, Head};
 use crate::bundle::record::Record;
 use crate::bundle::trailer::{TRAILER_PATH, TRAILER_SIZE, Trailer};
@@ -24,7 +25,6 @@ use crate::graph::survey::Survey;
 use crate::graph::{Graph, NodeId};
 use crate::oci::{Descriptor, Digest, Hasher, Reference};
 use crate::store::archive::{ArchiveFile, END_OF_ARCHIVE, entry_length, header, header_length, padded};
-use crate::store::tar::FileSlice;
 use crate::store::{Attached, Source, StoreError};
 
 /// How much is written at the most before it is made durable and journalled, in bytes and in time: what a kill costs.
@@ -46,6 +46,8 @@ pub struct Files {
     pub journal: PathBuf,
     /// The copy of the record beside the archive.
     pub sidecar: PathBuf,
+    /// An earlier unfinished file that is laid out otherwise, while content is copied from it.
+    pub old: PathBuf,
 }
 
 impl Files {
@@ -66,8 +68,21 @@ impl Files {
             archive: archive.to_owned(),
             partial: with(stem, ".partial"),
             journal: with(stem, ".partial.journal"),
+            old: with(stem, ".partial.old"),
             sidecar: PathBuf::from(format!("{base}.barge.json")),
         }
+    }
+
+    /// Moves an unfinished file aside, to copy from it what the new plan needs too.
+    ///
+    /// # Errors
+    /// [`TransferError::Local`] for what the system says.
+    pub fn set_aside(&self, unfinished: &Path) -> Result<(), TransferError> {
+        std::fs::rename(unfinished, &self.old).map_err(|source| TransferError::Local {
+            path: unfinished.to_owned(),
+            action: "the earlier file can't be moved aside",
+            source,
+        })
     }
 }
 
@@ -110,64 +125,20 @@ pub struct Written {
     pub sync_time: Duration,
 }
 
-/// Content of an earlier unfinished file that is laid out otherwise.
-#[derive(Debug)]
-pub struct Reuse {
-    path: PathBuf,
-    file: File,
-    places: HashMap<Digest, u64>,
-}
+/// An earlier unfinished file that is laid out otherwise. Its own head says where its content lies; whether it came that
+/// far shows when it is copied, for every byte is hashed then.
+pub struct Reuse(Bundle);
 
 impl Reuse {
-    /// Takes over what an earlier run wrote for `head` at the places `done` into the file at `path`.
-    ///
-    /// # Errors
-    /// [`TransferError::Local`] if the file can't be opened.
-    pub fn new(path: &Path, head: &Head, done: &[u32]) -> Result<Self, TransferError> {
-        let file = File::open(path).map_err(|source| TransferError::Local {
-            path: path.to_owned(),
-            action: "the earlier file can't be opened",
-            source,
-        })?;
-        let start = head.length();
-        let rows = done.iter().filter_map(|at| head.record.blobs.get(*at as usize));
-        let places = rows.map(|row| (row.digest.clone(), start + row.offset)).collect();
-        Ok(Self { path: path.to_owned(), file, places })
+    /// Opens the file that was set aside; none if there is none, or nothing can be told of what it holds.
+    #[must_use]
+    pub fn open(files: &Files) -> Option<Self> {
+        Bundle::open(&files.old).ok().filter(|bundle| bundle.record().is_some()).map(Self)
     }
 
-    /// Removes the earlier file, all of whose use is over. That it stays is no harm but for its room.
-    pub fn discard(&self) {
-        std::fs::remove_file(&self.path).ok();
-    }
-}
-
-impl Source for Reuse {
-    fn place(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn resolve(&self, selector: &str) -> crate::store::Result<Descriptor> {
-        Err(StoreError::NotFound { place: self.place(), what: selector.to_owned() })
-    }
-
-    fn manifest(&self, descriptor: &Descriptor) -> crate::store::Result<Vec<u8>> {
-        Err(StoreError::NotFound { place: self.place(), what: descriptor.digest.to_string() })
-    }
-
-    fn attached(&self, _: &Digest) -> crate::store::Result<Vec<Attached>> {
-        Ok(Vec::new())
-    }
-
-    fn open_blob(
-        &self,
-        digest: &Digest,
-        size: u64,
-        offset: u64,
-    ) -> crate::store::Result<Box<dyn Read + Send + '_>> {
-        match self.places.get(digest) {
-            Some(place) => Ok(Box::new(FileSlice::new(&self.file, *place, size, offset))),
-            None => Err(StoreError::NotFound { place: self.place(), what: digest.to_string() }),
-        }
+    /// Removes the file, all of whose use is over. That it stays is no harm but for its room.
+    pub fn discard(files: &Files) {
+        std::fs::remove_file(&files.old).ok();
     }
 }
 
@@ -190,18 +161,26 @@ pub fn write(
     progress: &dyn Progress,
 ) -> Result<Written, TransferError> {
     let head = Head::compose(job.graph, job.order, &HashSet::new(), job.unresolved)?;
+    let is_new = !files.partial.exists();
     let file = open_partial(files, earlier.is_some())?;
-    check_room(&files.partial, &file, archive_length(&head))?;
+    if let Err(error) = check_room(&files.partial, &file, archive_length(&head)) {
+        // Nothing was begun, so nothing stays.
+        if is_new && earlier.is_none() {
+            std::fs::remove_file(&files.partial).ok();
+            journal.remove()?;
+        }
+        return Err(error);
+    }
     let archive = ArchiveFile::new(file, files.partial.clone());
     let reserved = head.length();
     head.write(&archive, reserved).map_err(TransferError::Target)?;
 
     let writer = Writer::new(job, &head, &archive, earlier, progress);
     let total: u64 = head.record.blobs.iter().map(|row| row.size).sum();
-    progress.begin(head.record.blobs.len(), total, writer.kept);
+    progress.begin(head.record.blobs.len(), total, writer.kept.load(Ordering::Relaxed));
     let outcome = writer.run();
     let gaps = std::mem::take(&mut *writer.gaps.lock().unwrap_or_else(PoisonError::into_inner));
-    let (fetched, kept) = (writer.fetched.load(Ordering::Relaxed), writer.kept);
+    let (fetched, kept) = (writer.fetched.load(Ordering::Relaxed), writer.kept.load(Ordering::Relaxed));
     outcome?;
     drop(writer);
 
@@ -258,6 +237,17 @@ fn open_partial(files: &Files, goes_on: bool) -> Result<File, TransferError> {
 /// # Errors
 /// [`TransferError::NoSpace`] or [`TransferError::TooLong`]; a file system that does not tell is not an error.
 pub fn check_room(path: &Path, file: &File, length: u64) -> Result<(), TransferError> {
+    let taken = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+    check_room_for(path, file, length, length.saturating_sub(taken))
+}
+
+/// Checks that the file system can hold files of up to `longest` bytes and takes `needed` bytes more.
+pub(super) fn check_room_for(
+    path: &Path,
+    file: &File,
+    longest: u64,
+    needed: u64,
+) -> Result<(), TransferError> {
     /// Type number of FAT in Linux's `statfs`.
     const MSDOS_SUPER_MAGIC: i64 = 0x4d44;
     /// FAT keeps lengths in 32 bits.
@@ -266,12 +256,10 @@ pub fn check_room(path: &Path, file: &File, length: u64) -> Result<(), TransferE
     let Ok(stat) = rustix::fs::fstatfs(file) else {
         return Ok(());
     };
-    if stat.f_type == MSDOS_SUPER_MAGIC && length > FAT_LIMIT {
+    if stat.f_type == MSDOS_SUPER_MAGIC && longest > FAT_LIMIT {
         let (folder, system) = (folder.to_owned(), "FAT");
-        return Err(TransferError::TooLong { folder, system, needed: length, limit: FAT_LIMIT });
+        return Err(TransferError::TooLong { folder, system, needed: longest, limit: FAT_LIMIT });
     }
-    let taken = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
-    let needed = length.saturating_sub(taken);
     let free = stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs());
     if free < needed {
         return Err(TransferError::NoSpace { folder: folder.to_owned(), needed, free });
@@ -326,7 +314,8 @@ struct Writer<'a> {
     progress: &'a dyn Progress,
     done: HashSet<u32>,
     reached: HashMap<u32, u64>,
-    kept: u64,
+    goes_on: bool,
+    kept: AtomicU64,
     fetched: AtomicU64,
     gaps: Mutex<Vec<(usize, StoreError)>>,
     marks: Mutex<Marks>,
@@ -354,7 +343,7 @@ impl<'a> Writer<'a> {
             earlier.map(|earlier| earlier.done.iter().copied().collect()).unwrap_or_default();
         let reached = earlier.map(|earlier| earlier.reached.iter().copied().collect()).unwrap_or_default();
         let size = |at: &u32| head.record.blobs.get(*at as usize).map_or(0, |row| row.size);
-        let kept = done.iter().map(size).sum();
+        let kept: u64 = done.iter().map(size).sum();
         Self {
             job,
             head,
@@ -363,7 +352,8 @@ impl<'a> Writer<'a> {
             progress,
             done,
             reached,
-            kept,
+            goes_on: earlier.is_some(),
+            kept: AtomicU64::new(kept),
             fetched: AtomicU64::new(0),
             gaps: Mutex::default(),
             marks: Mutex::default(),
@@ -442,8 +432,9 @@ impl<'a> Writer<'a> {
         let outcome = self.bring(at, id);
         self.progress.finish(digest);
         match outcome {
-            Ok(()) => {
-                self.fetched.fetch_add(node.size, Ordering::Relaxed);
+            Ok(is_new) => {
+                let count = if is_new { &self.fetched } else { &self.kept };
+                count.fetch_add(node.size, Ordering::Relaxed);
                 let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
                 marks.finished.push(at as u32);
                 marks.begun.remove(&(at as u32));
@@ -465,8 +456,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Brings one blob to its place.
-    fn bring(&self, at: usize, id: NodeId) -> Result<(), FetchError> {
+    /// Brings one blob to its place; returns whether it came from its source, and not from an earlier run.
+    fn bring(&self, at: usize, id: NodeId) -> Result<bool, FetchError> {
         let node = self.job.graph.node(id);
         let digest = self.job.graph.digest(id);
         let row = self.head.record.blobs.get(at).expect("the table has a row for each place of the order");
@@ -476,13 +467,39 @@ impl<'a> Writer<'a> {
         let surveyed = self.job.survey.content(digest).map_err(|source| {
             FetchError::Sink(StoreError::Io { path: "the journal".into(), action: "can't be read", source })
         })?;
-        let held = surveyed.map(|bytes| Held { bytes, place: from });
-        let reused = self.job.reuse.filter(|reuse| reuse.places.contains_key(digest));
-        let from: &dyn Source = match (&held, reused) {
-            (Some(held), _) => held,
-            (None, Some(reuse)) => reuse,
-            (None, None) => from,
-        };
+        if let Some(bytes) = surveyed {
+            return self.copy(at, id, &Held { bytes, place: from }).map(|()| true);
+        }
+        if self.goes_on && self.is_there(&path, digest, node.size, data) {
+            self.progress.advance(digest, node.size);
+            return Ok(false);
+        }
+        if let Some(Reuse(earlier)) = self.job.reuse.filter(|reuse| reuse.0.holds(digest)) {
+            match self.copy(at, id, earlier) {
+                Ok(()) => return Ok(false),
+                Err(FetchError::Source(_)) => self.progress.restart(digest, 0),
+                Err(error) => return Err(error),
+            }
+        }
+        self.copy(at, id, from).map(|()| true)
+    }
+
+    /// Returns whether an earlier run wrote the blob to its end, and was killed before its journal said so.
+    fn is_there(&self, path: &str, digest: &Digest, size: u64, data: u64) -> bool {
+        let expected = header(path, size);
+        let mut found = vec![0; expected.len()];
+        let is_begun =
+            self.archive.read_at(&mut found, data - expected.len() as u64).is_ok() && found == expected;
+        is_begun && self.hash_written(digest, data, size).is_some_and(|hasher| hasher.finish() == *digest)
+    }
+
+    /// Copies one blob to its place.
+    fn copy(&self, at: usize, id: NodeId, from: &dyn Source) -> Result<(), FetchError> {
+        let node = self.job.graph.node(id);
+        let digest = self.job.graph.digest(id);
+        let row = self.head.record.blobs.get(at).expect("the table has a row for each place of the order");
+        let data = self.start + row.offset;
+        let path = digest.blob_path();
         let mut piece = Vec::new();
         if node.size <= SMALL {
             let mut entry = header(&path, node.size);
@@ -509,7 +526,7 @@ impl<'a> Writer<'a> {
                 noted = end;
                 let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
                 marks.begun.insert(at as u32, end);
-                marks.bytes += bytes.len() as u64;
+                marks.bytes += RESUMABLE;
             }
             Ok(())
         })?;
@@ -519,6 +536,12 @@ impl<'a> Writer<'a> {
 
     /// Hashes again what an earlier run wrote of a blob; `None` if it can't be read back.
     fn hash_begun(&self, digest: &Digest, data: u64, bytes: u64) -> Option<Start> {
+        let hasher = self.hash_written(digest, data, bytes)?;
+        self.progress.advance(digest, bytes);
+        Some(Start { offset: bytes, hasher })
+    }
+
+    fn hash_written(&self, digest: &Digest, data: u64, bytes: u64) -> Option<Hasher> {
         let mut hasher = Hasher::new(digest.algorithm());
         let mut piece = vec![0; PIECE];
         let mut offset = 0;
@@ -528,8 +551,7 @@ impl<'a> Writer<'a> {
             hasher.update(&piece[..want]);
             offset += want as u64;
         }
-        self.progress.advance(digest, bytes);
-        Some(Start { offset, hasher })
+        Some(hasher)
     }
 }
 

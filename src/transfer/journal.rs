@@ -81,6 +81,8 @@ pub struct Journal {
     pub path: PathBuf,
     /// What an earlier run with the same arguments left, if its survey was complete.
     pub earlier: Option<Earlier>,
+    /// Whether an earlier run with the same arguments, or one that is to be restarted with others, began it.
+    pub is_taken_up: bool,
     file: File,
     end: u64,
 }
@@ -88,10 +90,19 @@ pub struct Journal {
 impl Journal {
     /// Opens the journal at `path`, or starts one, for the arguments with this digest.
     ///
+    /// `is_unfinished` says whether a file is there that the journal of an earlier run speaks of; `restart` lets other
+    /// arguments take it over.
+    ///
     /// # Errors
     /// [`TransferError::Busy`] if another process holds it, [`TransferError::OtherArguments`] if it belongs to other
-    /// arguments and `partial` exists, [`TransferError::Local`] for what the system says.
-    pub fn open(path: &Path, partial: &Path, arguments: &Digest) -> Result<Self, TransferError> {
+    /// arguments and their file is unfinished, [`TransferError::Local`] for what the system says.
+    pub fn open(
+        path: &Path,
+        partial: &Path,
+        is_unfinished: bool,
+        arguments: &Digest,
+        restart: bool,
+    ) -> Result<Self, TransferError> {
         let local = |action| move |source| TransferError::Local { path: path.to_owned(), action, source };
         let file = OpenOptions::new()
             .read(true)
@@ -125,16 +136,16 @@ impl Journal {
             Line::Finding(finding) => earlier.findings.push((finding, at)),
         })
         .map_err(local("the journal can't be read"))?;
-        let mut journal = Self { path: path.to_owned(), earlier: None, file, end };
+        let is_other = begun.as_ref().is_some_and(|(_, begun, _)| begun != arguments);
+        let is_taken_up = begun.is_some() && (!is_other || restart);
+        let mut journal = Self { path: path.to_owned(), earlier: None, is_taken_up, file, end };
         match begun {
             Some((VERSION, ref begun, resolved)) if complete && begun == arguments => {
                 let resolved = UNIX_EPOCH + Duration::from_secs(resolved);
                 earlier.age = SystemTime::now().duration_since(resolved).unwrap_or_default();
                 journal.earlier = Some(earlier);
             }
-            Some(_)
-                if complete && begun.is_some_and(|(_, begun, _)| begun != *arguments) && partial.exists() =>
-            {
+            _ if is_other && is_unfinished && !restart => {
                 return Err(TransferError::OtherArguments(partial.to_owned()));
             }
             _ => journal.start_over(arguments)?,
@@ -195,7 +206,13 @@ mod tests {
     use super::*;
 
     fn open(folder: &Path, arguments: &str) -> Result<Journal, TransferError> {
-        Journal::open(&folder.join("j"), &folder.join("p"), &Digest::sha256(arguments.as_bytes()))
+        opened(folder, arguments, false)
+    }
+
+    fn opened(folder: &Path, arguments: &str, restart: bool) -> Result<Journal, TransferError> {
+        let (journal, partial) = (folder.join("j"), folder.join("p"));
+        let arguments = Digest::sha256(arguments.as_bytes());
+        Journal::open(&journal, &partial, partial.exists(), &arguments, restart)
     }
 
     #[test]
@@ -231,7 +248,11 @@ mod tests {
         complete("b");
         std::fs::write(folder.path().join("p"), b"").unwrap();
         assert!(matches!(open(folder.path(), "a"), Err(TransferError::OtherArguments(_))));
-        assert!(open(folder.path(), "b").unwrap().earlier.is_some());
+        let journal = open(folder.path(), "b").unwrap();
+        assert!(journal.earlier.is_some() && journal.is_taken_up);
+        drop(journal);
+        let journal = opened(folder.path(), "a", true).unwrap();
+        assert!(journal.earlier.is_none() && journal.is_taken_up, "a restart may ask for something else");
     }
 
     #[test]

@@ -3,15 +3,15 @@
 //! The layout grows as `DIR.partial` and gets its name when it is whole. Every blob is written under a temporary name
 //! and renamed when its digest is right, so a later run takes over whole blobs after hashing them again.
 
-use std::collections::HashSet;
-use std::fs::File;
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::archive::{Job, Written, owner};
+use super::archive::{Job, Written, check_room_for, owner};
 use super::fetch::{FetchError, PIECE, fetch};
 use super::{Progress, TransferError, for_each, sync_folder_of, write_whole};
 use crate::bundle::head::{DOCKER_MANIFEST_PATH, Head, INDEX_PATH, LAYOUT_PATH, layout_file};
@@ -31,7 +31,13 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
         let path = path.to_owned();
         move |source| TransferError::Local { path, action, source }
     };
-    take_up(folder, &partial)?;
+    take_up(job, folder, &partial)?;
+    std::fs::create_dir_all(&partial).map_err(local(&partial, "the folder can't be made"))?;
+    let partial_file = File::open(&partial).map_err(local(&partial, "the folder can't be opened"))?;
+    // Held until the end: a second process must not sweep away what this one writes.
+    if let Err(TryLockError::WouldBlock) = partial_file.try_lock() {
+        return Err(TransferError::Busy(folder.to_owned()));
+    }
     for algorithm in ["sha256", "sha512"] {
         let needed = job.order.iter().any(|id| job.graph.digest(*id).algorithm().as_str() == algorithm);
         if needed || algorithm == "sha256" {
@@ -40,6 +46,7 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
         }
     }
     let head = Head::compose(job.graph, job.order, &HashSet::new(), job.unresolved)?;
+    check_room(&head, &partial, &partial_file)?;
     let writer = Writer {
         job,
         folder: &partial,
@@ -59,13 +66,18 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
     };
     write_whole(&partial.join(LAYOUT_PATH), |out| out.write_all(&layout_file()))?;
     write_whole(&partial.join(RECORD_PATH), |out| head.record.write(out))?;
-    if let Some(bytes) = &head.docker_manifest {
-        write_whole(&partial.join(DOCKER_MANIFEST_PATH), |out| out.write_all(bytes))?;
+    let docker_manifest = partial.join(DOCKER_MANIFEST_PATH);
+    match &head.docker_manifest {
+        Some(bytes) => write_whole(&docker_manifest, |out| out.write_all(bytes))?,
+        None if docker_manifest.exists() => {
+            std::fs::remove_file(&docker_manifest).map_err(local(&docker_manifest, "can't be removed"))?;
+        }
+        None => {}
     }
+    sweep(&head, &partial)?;
     write_whole(&partial.join(INDEX_PATH), |out| out.write_all(&head.index))?;
     let start = Instant::now();
-    let folder_file = File::open(&partial).map_err(local(&partial, "the folder can't be opened"))?;
-    rustix::fs::syncfs(&folder_file)
+    rustix::fs::syncfs(&partial_file)
         .map_err(|error| local(&partial, "the folder can't be made durable")(io::Error::from(error)))?;
     let sync_time = start.elapsed();
     std::fs::rename(&partial, folder)
@@ -86,19 +98,58 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
     })
 }
 
-/// Makes way for the layout: nothing stands under its name, or a layout that an earlier run ended with gaps.
-fn take_up(folder: &Path, partial: &Path) -> Result<(), TransferError> {
-    if !folder.exists() || partial.exists() && is_empty(folder) {
+/// Removes what an earlier run fetched and this one has no use for: a tag may have moved in between.
+fn sweep(head: &Head, partial: &Path) -> Result<(), TransferError> {
+    let wanted: HashSet<PathBuf> =
+        head.record.blobs.iter().map(|row| partial.join(row.digest.blob_path())).collect();
+    for algorithm in ["sha256", "sha512"] {
+        let folder = partial.join("blobs").join(algorithm);
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten().filter(|entry| !wanted.contains(&entry.path())) {
+            std::fs::remove_file(entry.path()).map_err(|source| TransferError::Local {
+                path: entry.path(),
+                action: "a file of an earlier run can't be removed",
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks that the file system can hold what is not there yet.
+fn check_room(head: &Head, partial: &Path, partial_file: &File) -> Result<(), TransferError> {
+    let missing = |size: &u64, digest: &Digest| {
+        let path = partial.join(digest.blob_path());
+        !path.metadata().is_ok_and(|metadata| metadata.len() == *size)
+    };
+    let rows = head.record.blobs.iter();
+    let sizes: Vec<u64> = rows.filter(|row| missing(&row.size, row.digest)).map(|row| row.size).collect();
+    let longest = sizes.iter().copied().max().unwrap_or(0);
+    check_room_for(&partial.join("blobs"), partial_file, longest, sizes.iter().sum())
+}
+
+/// Makes way for the layout: nothing stands under its name, or a layout that an earlier run of the same images ended
+/// with gaps.
+fn take_up(job: &Job<'_>, folder: &Path, partial: &Path) -> Result<(), TransferError> {
+    if !folder.exists() || is_empty(folder) {
         return Ok(());
     }
-    let incomplete = crate::bundle::Bundle::open(folder)
-        .ok()
-        .and_then(|bundle| Some(!bundle.record()?.failed.is_empty()))
-        .unwrap_or(false);
-    if is_empty(folder) {
-        return Ok(());
-    }
-    if !incomplete || partial.exists() {
+    let names: BTreeSet<String> = job
+        .graph
+        .images
+        .iter()
+        .map(|image| &image.name)
+        .chain(job.unresolved)
+        .map(ToString::to_string)
+        .collect();
+    let is_ours = crate::bundle::Bundle::open(folder).is_ok_and(|bundle| {
+        bundle.record().is_some_and(|record| {
+            let failed = record.failed.iter().map(|entry| &entry.name);
+            let found = record.images.iter().map(|entry| &entry.name).chain(failed);
+            !record.failed.is_empty() && found.map(ToString::to_string).collect::<BTreeSet<_>>() == names
+        })
+    });
+    if !is_ours || partial.exists() {
         return Err(TransferError::Exists { path: folder.to_owned(), what: "not empty".to_owned() });
     }
     std::fs::rename(folder, partial).map_err(|source| TransferError::Local {

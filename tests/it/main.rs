@@ -6,6 +6,7 @@ mod bundles;
 mod damage;
 mod format_spec;
 mod inspect;
+mod pack;
 mod push;
 mod support;
 mod support_tests;
