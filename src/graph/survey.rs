@@ -305,7 +305,7 @@ impl Survey {
 
     /// Joins what the sources list: content is attached to a digest wherever the digest is. What several sources list
     /// is taken from the first that has it.
-    fn list_attached(&mut self, found: Vec<(Digest, usize, Vec<(Brief, Option<String>)>)>) {
+    fn list_attached(&mut self, found: Vec<AttachedAt>) {
         for (subject, source, list) in found {
             let known = self.attached.entry(subject).or_default();
             known.extend(list.into_iter().map(|(brief, tag)| Listed { brief, tag, source }));
@@ -383,6 +383,9 @@ fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
     }
 }
 
+/// What one source lists as attached to a manifest: the manifest, the source, manifests with the tags they are found by.
+type AttachedAt = (Digest, usize, Vec<(Brief, Option<String>)>);
+
 enum Task {
     Resolve(usize),
     Manifest { brief: Brief, source: usize, selected: bool, depth: u8 },
@@ -401,7 +404,7 @@ struct Shared {
     roots: Vec<Root>,
     unresolved: BTreeMap<usize, StoreError>,
     contents: HashMap<Digest, (u64, u32)>,
-    attached: Vec<(Digest, usize, Vec<(Brief, Option<String>)>)>,
+    attached: Vec<AttachedAt>,
     absent: HashSet<(Digest, usize)>,
     failed: HashMap<(Digest, usize), Arc<StoreError>>,
     spool_error: Option<std::io::Error>,

@@ -1,6 +1,12 @@
 //! The integration tests of barge.
 
 #![allow(clippy::unwrap_used, reason = "in tests, helpers too, a panic is the report")]
+#![allow(
+    clippy::needless_for_each,
+    clippy::cloned_ref_to_slice_refs,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "matters of taste, which tests are spared"
+)]
 
 mod bundles;
 mod damage;
