@@ -1,4 +1,26 @@
 //! Carries container images across an air gap.
+//!
+//! One engine serves every verb: names are resolved to roots, a survey reads the manifests below them into a graph, a
+//! selector says which parts of it travel, the plan puts them in order, and a transfer carries the plan out into a sink.
+//!
+//! ```text
+//! names ──resolve──▶ roots ──survey──▶ graph ──select──▶ plan ──transfer──▶ sink + report
+//! ```
+//!
+//! | room | what it is | may not |
+//! | --- | --- | --- |
+//! | `main.rs`, `cli/` | one file per verb, the printer, the bars, errors → exit codes | hold domain logic |
+//! | [`pack`], [`push`] | the two journeys: from sources into a bundle; from bundles or a registry into a registry | know of terminals |
+//! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
+//! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
+//! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
+//! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent and why, `verify`, `inspect` | |
+//! | [`store`] | places that hold blobs: archives, layouts, docker archives, registries (the only HTTP) | know of verbs |
+//! | [`oci`] | the standard's values: digest, reference, platform, descriptor, manifest views, media types | do I/O |
+//!
+//! What holds throughout: digests never change silently; no byte is trusted before it is hashed; nothing under its final
+//! name is half-written; content goes before what refers to it, tags last; memory does not grow with the size of blobs;
+//! the same inputs and options give the same bytes.
 
 pub mod bundle;
 pub mod graph;

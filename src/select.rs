@@ -41,7 +41,7 @@ impl Attachments {
             Self::All => true,
             Self::None => false,
             Self::Signatures => match tag {
-                Some(tag) => tag.ends_with(".sig"),
+                Some(tag) => tag.strip_suffix(".sig").is_some(),
                 None => artifact_type.is_some_and(is_signature_type),
             },
         }

@@ -59,6 +59,9 @@ pub enum HeadError {
 }
 
 /// Returns the bytes of `oci-layout`.
+///
+/// # Panics
+/// Never: every field is given.
 #[must_use]
 pub fn layout_file() -> Vec<u8> {
     let layout = OciLayoutBuilder::default().image_layout_version("1.0.0").build();

@@ -1,10 +1,12 @@
 //! What a bundle is beyond an OCI layout: its record, its trailer, what is absent and why.
 
 pub mod head;
+pub mod inspect;
 mod open;
 pub mod record;
 pub mod table;
 pub mod trailer;
+pub mod verify;
 
 pub use open::{Archive, Bundle};
 pub use record::Record;

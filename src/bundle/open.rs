@@ -69,7 +69,7 @@ impl Archive {
 /// [`StoreError::Io`] if the file can't be read. A damaged head is no error: what could be read of it is returned.
 fn read_head(file: File, length: u64) -> Option<Archive> {
     let mut archive = Archive { file, length, head_length: 0, trailer: None, head: Vec::new() };
-    for entry in Scan::new(&archive.file, length) {
+    for entry in Scan::new(&archive.file, length).until_end_mark() {
         let Ok(entry) = entry else { break };
         let is_head = [LAYOUT_PATH, INDEX_PATH, RECORD_PATH, DOCKER_MANIFEST_PATH, PAD_PATH]
             .contains(&entry.path.as_str());
@@ -244,7 +244,7 @@ impl Bundle {
         }
     }
 
-    fn not_found(&self, what: impl ToString) -> StoreError {
+    fn not_found(&self, what: &dyn std::fmt::Display) -> StoreError {
         StoreError::NotFound { place: self.place(), what: what.to_string() }
     }
 
@@ -304,11 +304,11 @@ impl Source for Bundle {
             return match &self.content {
                 Content::LayoutArchive(layout) => layout.resolve(selector),
                 Content::LayoutDirectory(layout) => layout.resolve(selector),
-                Content::Archive(_) => Err(self.not_found(selector)),
+                Content::Archive(_) => Err(self.not_found(&selector)),
             };
         };
         if let Ok(digest) = selector.parse::<Digest>() {
-            return recorded.descriptor(&digest).ok_or_else(|| self.not_found(selector));
+            return recorded.descriptor(&digest).ok_or_else(|| self.not_found(&selector));
         }
         let images = &recorded.record.images;
         let exact = images.iter().find(|image| image.name.to_string() == selector);
@@ -321,7 +321,7 @@ impl Source for Bundle {
         });
         found
             .and_then(|image| recorded.root(image))
-            .ok_or_else(|| self.not_found(format!("an image `{selector}`")))
+            .ok_or_else(|| self.not_found(&format!("an image `{selector}`")))
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
@@ -338,7 +338,7 @@ impl Source for Bundle {
         };
         let mut list = Vec::new();
         for (digest, tag) in recorded.attached.get(subject).into_iter().flatten() {
-            let mut descriptor = recorded.descriptor(digest).ok_or_else(|| self.not_found(digest))?;
+            let mut descriptor = recorded.descriptor(digest).ok_or_else(|| self.not_found(&digest))?;
             // The artifact type stands in the manifest alone, and a selection may ask for it.
             if let Ok(bytes) = self.read_small(digest, descriptor.size)
                 && let Ok(crate::oci::Manifest::Image(image)) =
@@ -359,7 +359,7 @@ impl Source for Bundle {
         };
         let row = self.recorded.as_ref().and_then(|recorded| recorded.record.blobs.find(digest));
         let Some((_, row)) = row.filter(|(_, row)| row.role != Role::Gap) else {
-            return Err(self.not_found(digest));
+            return Err(self.not_found(&digest));
         };
         let damaged = |why: String| StoreError::Damaged { place: self.place(), digest: digest.clone(), why };
         if row.size != size {

@@ -137,6 +137,9 @@ impl Record {
     }
 
     /// Returns the bundle ID and the length of the record's bytes, without keeping them.
+    ///
+    /// # Panics
+    /// Never: hashing does no I/O.
     #[must_use]
     pub fn id(&self) -> (Digest, u64) {
         struct Count(Hasher, u64);

@@ -93,15 +93,18 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
         _ => return Err("expected a number with K, M, G or T".to_owned()),
     };
     let number: f64 = digits.parse().map_err(|_| "expected a number with K, M, G or T".to_owned())?;
-    if !(number >= 0.0 && number * (factor as f64) < 9e18) {
+    #[expect(clippy::cast_precision_loss, reason = "a power of two")]
+    let size = number * factor as f64;
+    if !(0.0..9e18).contains(&size) {
         return Err("is out of range".to_owned());
     }
     #[expect(clippy::cast_sign_loss, reason = "checked not to be negative")]
-    let size = (number * factor as f64) as u64;
+    let size = size as u64;
     Ok(size)
 }
 
-fn parse_jobs(text: &str) -> Result<usize, String> {
+/// Parses a number of workers.
+pub fn parse_jobs(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(jobs @ 1..=256) => Ok(jobs),
         _ => Err("expected a number from 1 to 256".to_owned()),

@@ -129,7 +129,9 @@ impl From<StoreError> for Failure {
 /// Returns exit code, kind and hint for a store's error.
 pub fn store(error: &StoreError) -> (u8, &'static str, Option<&'static str>) {
     match error {
-        StoreError::NotFound { .. } => (REGISTRY, "not-found", None),
+        StoreError::NotFound { .. } => {
+            (REGISTRY, "not-found", Some("check the name, the tag and the spelling"))
+        }
         StoreError::Denied { .. } => (
             REGISTRY,
             "denied",

@@ -2,11 +2,13 @@
 
 mod args;
 mod failure;
+mod inspect;
 mod interrupt;
 mod pack;
 mod printer;
 mod progress;
 mod push;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +46,10 @@ Exit codes:
 enum Verb {
     /// Packs images from registries, layouts and archives into one file
     Pack(Box<pack::Args>),
+    /// Reads everything in a bundle and says what of it is whole
+    Verify(verify::Args),
+    /// Says what is in a bundle, at once, however large it is
+    Inspect(inspect::Args),
     /// Pushes bundles into a registry
     Push(Box<push::PushArgs>),
     /// Copies images from registry to registry
@@ -71,12 +77,15 @@ pub fn main() -> ExitCode {
     interrupt::listen();
     let result = match cli.verb {
         Verb::Pack(args) => pack::run(&args, &printer),
+        Verb::Verify(args) => verify::run(&args, &printer),
+        Verb::Inspect(args) => inspect::run(&args, &printer),
         Verb::Push(args) => push::run_push(&args, &printer),
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);
-            printer.raw(&script)
+            printer.raw(&script);
+            Ok(0)
         }
         Verb::Man { folder } => manual_pages(&folder, &printer),
     };

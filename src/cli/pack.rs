@@ -134,7 +134,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         }
         Outcome::Written { path, written } => {
             if args.read_back {
-                // wired with verify
+                super::verify::read_back(&path, args.registry.jobs, printer)?;
             }
             let whole = written.record.images.len();
             let report = Report {

@@ -25,10 +25,6 @@ impl Printer {
         Self { json, quiet, warnings: Mutex::default(), bars: indicatif::MultiProgress::new() }
     }
 
-    pub fn is_json(&self) -> bool {
-        self.json
-    }
-
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }
@@ -50,9 +46,8 @@ impl Printer {
     }
 
     /// Prints bytes of the result as they are.
-    pub fn raw(&self, bytes: &[u8]) -> Result<u8, Failure> {
+    pub fn raw(&self, bytes: &[u8]) {
         self.to_stdout(bytes);
-        Ok(0)
     }
 
     /// Prints the result document, where one is wanted.

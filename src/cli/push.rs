@@ -200,15 +200,13 @@ fn wishes_of(bundles: &[Arc<Bundle>], only: &[String]) -> Result<Vec<Wish>, Fail
     for wanted in only {
         let full = wanted.parse::<Reference>().map(|reference| reference.with_default_tag().to_string());
         let found = by_name.get(wanted).or_else(|| by_name.get(full.as_deref().unwrap_or_default()));
-        match found {
-            Some(wish) => chosen.push(wish.clone()),
-            None => {
-                let mut failure = Failure::usage(format!("the bundle holds no image {wanted}"));
-                failure.code = super::failure::BAD_INPUT;
-                failure.hints = by_name.keys().take(10).map(|name| format!("it holds {name}")).collect();
-                return Err(failure);
-            }
-        }
+        let Some(wish) = found else {
+            let mut failure = Failure::usage(format!("the bundle holds no image {wanted}"));
+            (failure.code, failure.kind) = (super::failure::BAD_INPUT, "no-image");
+            failure.hints = by_name.keys().take(10).map(|name| format!("it holds {name}")).collect();
+            return Err(failure);
+        };
+        chosen.push(wish.clone());
     }
     Ok(if only.is_empty() { by_name.into_values().collect() } else { chosen })
 }
@@ -295,7 +293,7 @@ impl Job<'_> {
         let began = Instant::now();
         interrupt::says("the same command goes on: what the registry has is not sent again");
         if self.wishes.is_empty() {
-            return Err(failure_of(PushError::NoImages, self));
+            return Err(failure_of(&PushError::NoImages, self));
         }
         let spool = Spool::temporary()
             .map_err(|error| Failure::local("no temporary file can be made".to_owned(), &error))?;
@@ -310,7 +308,7 @@ impl Job<'_> {
             .map_err(|error| Failure::from(barge::transfer::TransferError::from(error)))?;
         let failures = std::mem::take(&mut survey.failures);
         if survey.roots.is_empty() {
-            return Err(failure_of(PushError::NothingLeft(failures), self));
+            return Err(failure_of(&PushError::NothingLeft(failures), self));
         }
         let unread: Vec<String> =
             failures.iter().map(|failure| format!("{}: {}", failure.name, chain(&*failure.error))).collect();
@@ -333,7 +331,7 @@ impl Job<'_> {
             jobs: self.jobs,
         };
         let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.holds)
-            .map_err(|error| failure_of(error, self))?;
+            .map_err(|error| failure_of(&error, self))?;
         print_client_warnings(&self.client, printer);
         if self.target.dry_run {
             return self.rehearse(&prepared, printer);
@@ -342,13 +340,13 @@ impl Job<'_> {
         let report = prepared.run(&bars);
         bars.clear();
         print_client_warnings(&self.client, printer);
-        let report = report.map_err(|error| failure_of(error, self))?;
+        let report = report.map_err(|error| failure_of(&error, self))?;
         self.write_digest_map(&report)?;
         Ok(self.print(&report, &unread, began, printer))
     }
 
     fn rehearse(&self, prepared: &Prepared<'_>, printer: &Printer) -> Result<u8, Failure> {
-        let rehearsal = prepared.rehearse().map_err(|error| failure_of(error, self))?;
+        let rehearsal = prepared.rehearse().map_err(|error| failure_of(&error, self))?;
         for step in &rehearsal.steps {
             printer.line(&format!(
                 "{:6} {}  {}  {}",
@@ -399,7 +397,7 @@ impl Job<'_> {
         if !failures.is_empty() {
             printer.warning("not pushed; the tag is what it was", &failures);
         }
-        self.print_refusals(report, printer);
+        print_refusals(report, printer);
         let destination = &self.naming.destination;
         let place = match &self.naming.exact {
             Some(exact) => exact.name.to_string(),
@@ -458,54 +456,54 @@ impl Job<'_> {
         printer.document(self.verb, code, document);
         code
     }
+}
 
-    /// Says of refused sparse indexes what can be done about them.
-    fn print_refusals(&self, report: &Report, printer: &Printer) {
-        let refused: Vec<&barge::push::report::ImageReport> =
-            report.images.iter().filter(|image| image.outcome == ImageOutcome::Refused).collect();
-        let rewritten: Vec<String> = report
-            .images
-            .iter()
-            .filter_map(|image| {
-                Some(format!("{}: {} is now {}", image.name, image.root, image.new_root.as_ref()?))
-            })
-            .collect();
-        if !rewritten.is_empty() {
-            printer.warning(
-                "has another digest at the target; signatures of the old one do not fit it",
-                &rewritten,
-            );
-        }
-        let dropped: Vec<String> = report
-            .images
-            .iter()
-            .flat_map(|image| image.dropped.iter().map(move |digest| format!("{digest} of {}", image.name)))
-            .collect();
-        if !dropped.is_empty() {
-            printer.warning("attached to an index that was changed, so it was not pushed", &dropped);
-        }
-        if refused.is_empty() {
-            return;
-        }
-        let items: Vec<String> = refused
-            .iter()
-            .map(|image| format!("{}: {}", image.name, image.why.as_deref().unwrap_or_default()))
-            .collect();
-        printer.warning("the registry refuses an index of which platforms were left out", &items);
-        printer.note(
-            "hint: the registry may have a setting for it: distribution 3 `validation.manifests.indexes.platforms: none`, \
-             quay `FEATURE_SPARSE_INDEX: true`; docker-registry 2.8, Harbor, Nexus, Gitea and GitLab have none",
-        );
-        printer.note("hint: --sparse rewrite makes a new index of what is there; --sparse single pushes the one platform");
-        printer.note("hint: or pack all platforms: without --platform nothing is left out");
-        let pinned: Vec<String> = refused
-            .iter()
-            .filter(|image| image.name.digest.is_some())
-            .map(|image| image.name.to_string())
-            .collect();
-        if !pinned.is_empty() {
-            printer.warning("asked for by digest, which --sparse rewrite would change", &pinned);
-        }
+/// Says of refused sparse indexes what can be done about them.
+fn print_refusals(report: &Report, printer: &Printer) {
+    let refused: Vec<&barge::push::report::ImageReport> =
+        report.images.iter().filter(|image| image.outcome == ImageOutcome::Refused).collect();
+    let rewritten: Vec<String> = report
+        .images
+        .iter()
+        .filter_map(|image| {
+            Some(format!("{}: {} is now {}", image.name, image.root, image.new_root.as_ref()?))
+        })
+        .collect();
+    if !rewritten.is_empty() {
+        printer
+            .warning("has another digest at the target; signatures of the old one do not fit it", &rewritten);
+    }
+    let dropped: Vec<String> = report
+        .images
+        .iter()
+        .flat_map(|image| image.dropped.iter().map(move |digest| format!("{digest} of {}", image.name)))
+        .collect();
+    if !dropped.is_empty() {
+        printer.warning("attached to an index that was changed, so it was not pushed", &dropped);
+    }
+    if refused.is_empty() {
+        return;
+    }
+    let items: Vec<String> = refused
+        .iter()
+        .map(|image| format!("{}: {}", image.name, image.why.as_deref().unwrap_or_default()))
+        .collect();
+    printer.warning("the registry refuses an index of which platforms were left out", &items);
+    printer.note(
+        "hint: the registry may have a setting for it: distribution 3 `validation.manifests.indexes.platforms: none`, \
+         quay `FEATURE_SPARSE_INDEX: true`; docker-registry 2.8, Harbor, Nexus, Gitea and GitLab have none",
+    );
+    printer.note(
+        "hint: --sparse rewrite makes a new index of what is there; --sparse single pushes the one platform",
+    );
+    printer.note("hint: or pack all platforms: without --platform nothing is left out");
+    let pinned: Vec<String> = refused
+        .iter()
+        .filter(|image| image.name.digest.is_some())
+        .map(|image| image.name.to_string())
+        .collect();
+    if !pinned.is_empty() {
+        printer.warning("asked for by digest, which --sparse rewrite would change", &pinned);
     }
 }
 
@@ -519,7 +517,7 @@ fn digest_map(report: &Report) -> serde_json::Value {
 }
 
 /// Turns a push's error into a failure with what to do next.
-fn failure_of(error: PushError, job: &Job<'_>) -> Failure {
+fn failure_of(error: &PushError, job: &Job<'_>) -> Failure {
     let listed = |missing: &[Missing]| -> Vec<String> {
         missing
             .iter()
@@ -527,41 +525,41 @@ fn failure_of(error: PushError, job: &Job<'_>) -> Failure {
             .map(|one| format!("{} ({}) of {}", one.digest, bytes(one.size), one.image))
             .collect()
     };
-    match &error {
-        PushError::NoImages => Failure::new(super::failure::BAD_INPUT, "empty", &error),
+    match error {
+        PushError::NoImages => Failure::new(super::failure::BAD_INPUT, "empty", error),
         PushError::NothingLeft(failures) => {
-            let mut failure = Failure::new(super::failure::BAD_INPUT, "nothing-left", &error);
+            let mut failure = Failure::new(super::failure::BAD_INPUT, "nothing-left", error);
             failure.causes =
                 failures.iter().take(10).map(|one| format!("{}: {}", one.name, chain(&*one.error))).collect();
             failure
         }
         PushError::Naming(_) => {
-            Failure::new(2, "naming", &error).hint("--map SOURCE=TARGET gives other names")
+            Failure::new(2, "naming", error).hint("--map SOURCE=TARGET gives other names")
         }
-        PushError::Graph(_) => Failure::new(super::failure::BAD_INPUT, "graph", &error),
+        PushError::Graph(_) => Failure::new(super::failure::BAD_INPUT, "graph", error),
         PushError::Repository { source, .. } => {
             let (code, kind, hint) = super::failure::store(source);
-            let failure = Failure::new(code, kind, &error);
+            let failure = Failure::new(code, kind, error);
             match hint {
                 Some(hint) => failure.hint(hint),
                 None => failure,
             }
         }
         PushError::Missing(missing) => {
-            let mut failure = Failure::new(BASE_MISSING, "base-missing", &error);
+            let mut failure = Failure::new(BASE_MISSING, "base-missing", error);
             failure.causes = listed(missing);
             failure
                 .hint("nothing was changed at the target")
                 .hint("push the bundle that holds them first, or together")
         }
         PushError::NoRepositories(repositories) => {
-            let mut failure = Failure::new(REGISTRY, "no-repository", &error);
+            let mut failure = Failure::new(REGISTRY, "no-repository", error);
             failure.causes.clone_from(repositories);
             failure.hint("make these repositories at the registry first").next(job.command.clone())
         }
         PushError::Blob { source, .. } => {
             let (code, kind, hint) = super::failure::store(source);
-            let mut failure = Failure::new(code, kind, &error);
+            let mut failure = Failure::new(code, kind, error);
             if let Some(hint) = hint {
                 failure = failure.hint(hint);
             }

@@ -126,26 +126,29 @@ impl Prepared<'_> {
             return self.put_rewritten(repo, id);
         }
         drop(rewritten);
+        let absent = self.absent_children(id);
+        if !absent.is_empty() && self.was_replaced_before(repo, id)? {
+            return Ok(());
+        }
         let digest = self.graph.digest(id).to_string();
         let repository = &self.repositories[repo];
-        if repository.head_manifest(&digest)?.is_some() {
+        // Some registries make up stubs for the absent children of an index: another length is another manifest.
+        let is_there =
+            repository.head_manifest(&digest)?.is_some_and(|there| there.size == self.graph.node(id).size);
+        if is_there && !(self.options.policy == Policy::Single && self.is_shadowed(repo, id, &absent)?) {
             self.state.counters.one(Counted::ManifestPresent);
             return Ok(());
         }
         let bytes = self.content(id)?;
         let media_type = self.graph.media_type(id);
         let media_type = if media_type.is_empty() { media_type::OCI_MANIFEST } else { media_type };
-        let absent = self.absent_children(id);
         let present = self.present_children(id);
         let mut pauses = PAUSES.iter();
         let mut was_forced = false;
         loop {
-            let error = match repository.put_manifest(&digest, media_type, &bytes) {
-                Ok(_) => {
-                    self.state.counters.one(Counted::ManifestWritten);
-                    return Ok(());
-                }
-                Err(error) => error,
+            let Err(error) = repository.put_manifest(&digest, media_type, &bytes) else {
+                self.state.counters.one(Counted::ManifestWritten);
+                return Ok(());
             };
             match sparse::refusal(&error, &absent, &present) {
                 Refusal::Sparse if self.are_there(repo, id)? => return self.refused(repo, id, error),
@@ -225,16 +228,7 @@ impl Prepared<'_> {
             }
             Policy::Rewrite => self.put_rewritten(repo, id),
             Policy::Single => {
-                let runnable: Vec<NodeId> = self
-                    .graph
-                    .closure(id)
-                    .into_iter()
-                    .filter(|child| {
-                        self.graph.is_runnable(*child)
-                            && self.graph.node(*child).presence == Presence::Shipped
-                    })
-                    .collect();
-                let [only] = runnable[..] else {
+                let Some(only) = self.only_runnable(id) else {
                     self.fail(repo, id, Arc::new(error), true);
                     return Ok(());
                 };
@@ -244,11 +238,71 @@ impl Prepared<'_> {
         }
     }
 
-    /// Puts an index that lists only what is there, and the original attached to it.
-    fn put_rewritten(&self, repo: RepoId, id: NodeId) -> Result<()> {
-        let bytes = self.content(id)?;
+    /// Returns the one image below an index that is pushed; none if there are several.
+    fn only_runnable(&self, id: NodeId) -> Option<NodeId> {
+        let ships = |child: &NodeId| {
+            self.graph.is_runnable(*child) && self.graph.node(*child).presence == Presence::Shipped
+        };
+        let runnable: Vec<NodeId> = self.graph.closure(id).into_iter().filter(ships).collect();
+        match runnable[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// Takes over what an earlier run put in place of a sparse index under the same policy. The target need not be asked
+    /// again whether it takes the original; and docker-registry 2.8 would say that it has it, by the blob that keeps
+    /// the original's bytes.
+    fn was_replaced_before(&self, repo: RepoId, id: NodeId) -> Result<bool> {
+        let replacement = match self.options.policy {
+            Policy::Require => None,
+            Policy::Rewrite => {
+                let (new, subject) = self.rewritten_form(repo, id, &self.content(id)?)?;
+                self.repositories[repo].head_manifest(&new.digest.to_string())?.map(|_| subject)
+            }
+            Policy::Single => match self.only_runnable(id) {
+                Some(only) if self.is_tagged_as(repo, id, only)? => Some(self.graph.descriptor(only)),
+                _ => None,
+            },
+        };
+        let Some(replacement) = replacement else { return Ok(false) };
+        self.state.counters.one(Counted::ManifestPresent);
+        lock(&self.state.rewritten).insert((repo, id), replacement);
+        Ok(true)
+    }
+
+    /// Returns whether a tag that is to name `root` names its child `only` at the target.
+    fn is_tagged_as(&self, repo: RepoId, root: NodeId, only: NodeId) -> Result<bool> {
+        let images = self.graph.images.iter().zip(&self.targets);
+        let targets = images.filter(|(image, target)| image.root == root && target.1 == repo);
+        for tag in targets.filter_map(|(_, (target, _))| target.tag.as_deref()) {
+            let there = self.repositories[repo].head_manifest(tag)?;
+            if there.is_some_and(|there| there.digest == *self.graph.digest(only)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Returns whether the original of a rewritten index may be all that the target has of a sparse index: as a blob,
+    /// which docker-registry 2.8 also gives for a manifest.
+    fn is_shadowed(&self, repo: RepoId, id: NodeId, absent: &[Digest]) -> Result<bool> {
+        if absent.is_empty() {
+            return Ok(false);
+        }
+        let (new, _) = self.rewritten_form(repo, id, &self.content(id)?)?;
+        Ok(self.repositories[repo].head_manifest(&new.digest.to_string())?.is_some())
+    }
+
+    /// Makes an index that lists only what is there.
+    fn rewritten_form(
+        &self,
+        repo: RepoId,
+        id: NodeId,
+        bytes: &[u8],
+    ) -> Result<(sparse::Rewritten, Descriptor)> {
         let keep: HashSet<Digest> = self.present_children(id).into_iter().collect();
-        let replaced: HashMap<Digest, Descriptor> = {
+        let replaced: BTreeMap<Digest, Descriptor> = {
             let rewritten = lock(&self.state.rewritten);
             let children = self.graph.children(id).iter();
             children
@@ -257,15 +311,21 @@ impl Prepared<'_> {
                 })
                 .collect()
         };
+        let new = sparse::rewrite(bytes, |digest| keep.contains(digest), &replaced).map_err(|error| {
+            let why = format!("it can't be rewritten: {error}");
+            StoreError::Invalid { place: self.graph.digest(id).to_string(), why }
+        })?;
+        let subject = Descriptor::new(self.graph.media_type(id), new.digest.clone(), new.bytes.len() as u64);
+        Ok((new, subject))
+    }
+
+    /// Puts an index that lists only what is there, and the original attached to it.
+    fn put_rewritten(&self, repo: RepoId, id: NodeId) -> Result<()> {
+        let bytes = self.content(id)?;
+        let (new, subject) = self.rewritten_form(repo, id, &bytes)?;
         let repository = &self.repositories[repo];
-        let invalid = |error: serde_json::Error| StoreError::Invalid {
-            place: self.graph.digest(id).to_string(),
-            why: format!("it can't be rewritten: {error}"),
-        };
-        let new = sparse::rewrite(&bytes, |digest| keep.contains(digest), &replaced).map_err(invalid)?;
         let media_type = self.graph.media_type(id).to_owned();
         repository.put_manifest(&new.digest.to_string(), &media_type, &new.bytes)?;
-        let subject = Descriptor::new(media_type.clone(), new.digest, new.bytes.len() as u64);
         self.attach_original(repo, &bytes, &media_type, &subject)?;
         self.state.counters.one(Counted::ManifestWritten);
         lock(&self.state.rewritten).insert((repo, id), subject);

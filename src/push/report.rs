@@ -199,7 +199,9 @@ pub(super) fn rehearse(push: &Prepared<'_>) -> Result<Rehearsal, PushError> {
         let digest = push.graph.digest(id).to_string();
         let there =
             push.repositories[repo].head_manifest(&digest).map_err(|source| push.unusable(repo, source))?;
-        add(repo, if there.is_some() { "skip" } else { "put" }, digest, push.graph.node(id).size);
+        let size = push.graph.node(id).size;
+        let is_there = there.is_some_and(|there| there.size == size);
+        add(repo, if is_there { "skip" } else { "put" }, digest, size);
         Ok(())
     })?;
     all.extend(sorted(&steps));

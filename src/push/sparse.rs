@@ -1,7 +1,7 @@
 //! Sparse indexes at targets that refuse them: telling such a refusal from a broken upload, and making an index that
 //! lists only what is there.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -57,7 +57,9 @@ pub fn refusal(error: &StoreError, absent: &[Digest], present: &[Digest]) -> Ref
     if !(400..500).contains(&status) {
         return Refusal::Other;
     }
-    let text: String = messages.iter().map(|m| format!("{} {} {} ", m.code, m.message, m.detail)).collect();
+    let texts: Vec<String> =
+        messages.iter().map(|m| format!("{} {} {}", m.code, m.message, m.detail)).collect();
+    let text = texts.join(" ");
     let missing: Vec<Digest> =
         present.iter().filter(|digest| text.contains(&digest.hex())).cloned().collect();
     if !missing.is_empty() {
@@ -91,7 +93,7 @@ pub struct Rewritten {
 pub fn rewrite(
     bytes: &[u8],
     keep: impl Fn(&Digest) -> bool,
-    replaced: &HashMap<Digest, Descriptor>,
+    replaced: &BTreeMap<Digest, Descriptor>,
 ) -> serde_json::Result<Rewritten> {
     #[derive(Deserialize)]
     struct Index<'a> {
@@ -184,11 +186,11 @@ mod tests {
         let all = index(&["a", "b", "c", "d"]);
         for kept in [&["a", "b", "c", "d"][..], &["a"], &["d"], &["b", "c"], &["a", "d"]] {
             let keep: Vec<Digest> = kept.iter().map(|name| digest(name)).collect();
-            let new = rewrite(all.as_bytes(), |digest| keep.contains(digest), &HashMap::new()).unwrap();
+            let new = rewrite(all.as_bytes(), |digest| keep.contains(digest), &BTreeMap::new()).unwrap();
             assert_eq!(String::from_utf8(new.bytes.clone()).unwrap(), index(kept), "{kept:?}");
             assert_eq!(new.digest, Digest::sha256(&new.bytes));
         }
-        let none = rewrite(all.as_bytes(), |_| false, &HashMap::new()).unwrap();
+        let none = rewrite(all.as_bytes(), |_| false, &BTreeMap::new()).unwrap();
         assert!(
             serde_json::from_slice::<serde_json::Value>(&none.bytes).unwrap()["manifests"]
                 .as_array()
@@ -200,7 +202,7 @@ mod tests {
     #[test]
     fn a_replaced_entry_changes_only_digest_and_size() {
         let new = Descriptor::new("m", digest("new"), 99);
-        let replaced = HashMap::from([(digest("a"), new)]);
+        let replaced = BTreeMap::from([(digest("a"), new)]);
         let rewritten = rewrite(index(&["a", "b"]).as_bytes(), |_| true, &replaced).unwrap();
         let expected = index(&["a", "b"])
             .replacen("\"size\" : 7", "\"size\" : 99", 1)

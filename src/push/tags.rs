@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::report::{Counted, ImageOutcome, ImageReport};
+use super::sparse::{self, Refusal};
 use super::{Prepared, PushError, RepoId, lock};
 use crate::graph::{NodeId, Presence};
 use crate::oci::{Digest, media_type};
@@ -74,7 +75,14 @@ impl Prepared<'_> {
         }
         match self.settle(*repo, image.root, target.tag.as_deref(), new.as_ref()) {
             Ok(outcome) => report.outcome = outcome,
-            Err(error) => report.why = Some(chain(&error)),
+            Err(error) => {
+                let absent = self.absent_children(image.root);
+                // A registry may say that it has an index, by the blob of another image, and refuse to tag it.
+                if sparse::refusal(&error, &absent, &[]) == Refusal::Sparse {
+                    report.outcome = ImageOutcome::Refused;
+                }
+                report.why = Some(chain(&error));
+            }
         }
         report
     }

@@ -153,6 +153,9 @@ fn listed(messages: &[RegistryMessage]) -> String {
     if messages.is_empty() {
         return String::new();
     }
-    let texts: Vec<String> = messages.iter().take(4).map(ToString::to_string).collect();
+    // Registries repeat themselves, once for each thing that is wrong.
+    let mut texts: Vec<String> = messages.iter().map(ToString::to_string).collect();
+    texts.dedup();
+    texts.truncate(4);
     format!(": {}", texts.join("; "))
 }

@@ -82,7 +82,13 @@ impl Files {
             path: unfinished.to_owned(),
             action: "the earlier file can't be moved aside",
             source,
-        })
+        })?;
+        let sidecar = Self::new(unfinished, unfinished).sidecar;
+        if unfinished != self.partial && sidecar != self.sidecar {
+            // A record of a file that is no more; that it stays is no harm.
+            std::fs::remove_file(&sidecar).ok();
+        }
+        Ok(())
     }
 }
 

@@ -85,13 +85,12 @@ impl<'a> Body<'a> {
 
     fn step(&mut self, buffer: &mut [u8]) -> Result<usize, StoreError> {
         while self.state.offset < self.size {
-            let reader = match &mut self.reader {
-                Some(reader) => reader,
-                None => {
-                    self.answers += 1;
-                    let opened = self.source.open_blob(self.digest, self.size, self.state.offset)?;
-                    self.reader.insert(opened)
-                }
+            let reader = if let Some(reader) = &mut self.reader {
+                reader
+            } else {
+                self.answers += 1;
+                let opened = self.source.open_blob(self.digest, self.size, self.state.offset)?;
+                self.reader.insert(opened)
             };
             let broke_off = match reader.read(buffer) {
                 Ok(0) => None,

@@ -127,7 +127,7 @@ impl Journal {
         };
         let end = Spool::replay(&file, length, |line, at| match line {
             Line::Mark(Mark::Begin { version, arguments, resolved }) => {
-                begun = Some((version, arguments, resolved))
+                begun = Some((version, arguments, resolved));
             }
             Line::Mark(Mark::Unresolved { name }) => earlier.unresolved.push(name),
             Line::Mark(Mark::Done { blobs }) => earlier.done.extend(blobs),
@@ -160,13 +160,13 @@ impl Journal {
     pub fn start_over(&mut self, arguments: &Digest) -> Result<(), TransferError> {
         let resolved = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let begin = Mark::Begin { version: VERSION, arguments: arguments.clone(), resolved };
-        let begun = self.file.set_len(0).and_then(|()| {
+        let started = self.file.set_len(0).and_then(|()| {
             let mut line = serde_json::to_vec(&begin)?;
             line.push(b'\n');
             std::os::unix::fs::FileExt::write_all_at(&self.file, &line, 0)?;
             Ok(line.len() as u64)
         });
-        self.end = begun.map_err(|source| TransferError::Local {
+        self.end = started.map_err(|source| TransferError::Local {
             path: self.path.clone(),
             action: "the journal can't be started",
             source,

@@ -60,11 +60,10 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
     for_each(job.jobs, job.order.len(), |at| writer.blob(at))?;
     let Writer { fetched, kept, gaps, .. } = writer;
     let gaps = gaps.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let head = match gaps.is_empty() {
-        true => head,
-        false => {
-            Head::compose(job.graph, job.order, &gaps.iter().map(|gap| gap.0).collect(), job.unresolved)?
-        }
+    let head = if gaps.is_empty() {
+        head
+    } else {
+        Head::compose(job.graph, job.order, &gaps.iter().map(|gap| gap.0).collect(), job.unresolved)?
     };
     write_whole(&partial.join(LAYOUT_PATH), |out| out.write_all(&layout_file()))?;
     write_whole(&partial.join(RECORD_PATH), |out| head.record.write(out))?;

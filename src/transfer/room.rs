@@ -39,7 +39,7 @@ pub fn check(folder: &Path, file: &File, need: Need) -> Result<(), TransferError
         return Ok(());
     };
     let free = stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs());
-    decide(folder, stat.f_type as i64, free, need)
+    decide(folder, stat.f_type, free, need)
 }
 
 fn decide(folder: &Path, file_system: i64, free: u64, need: Need) -> Result<(), TransferError> {

@@ -96,7 +96,8 @@ impl Crew<'_> {
                 shared.spool_error = Some(error);
                 shared.stop = true;
             }
-            if !self.options.keep_going && !(shared.failed.is_empty() && shared.unresolved.is_empty()) {
+            let has_failed = !shared.failed.is_empty() || !shared.unresolved.is_empty();
+            if has_failed && !self.options.keep_going {
                 shared.stop = true;
             }
             drop(shared);

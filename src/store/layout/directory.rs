@@ -51,6 +51,14 @@ impl DirectoryFiles {
         Ok(Self { path: path.to_owned(), root })
     }
 
+    /// Opens a blob's file and returns its length; none if it is not there.
+    ///
+    /// # Errors
+    /// As [`LayoutFiles::blob_size`].
+    pub fn blob_file(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
+        self.file(&digest.blob_path())
+    }
+
     /// Opens a regular file by its path below the directory; none if it, or a folder on the way, is not there.
     fn file(&self, path: &str) -> Result<Option<(File, u64)>> {
         let io = |error: Errno| StoreError::Io {

@@ -28,6 +28,8 @@ pub struct Scan<'f> {
     window: Vec<u8>,
     window_start: u64,
     state: State,
+    /// Whether what follows the end mark is looked at.
+    looks_behind: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,16 @@ impl<'f> Scan<'f> {
             window: Vec::new(),
             window_start: 0,
             state: State::Entries,
+            looks_behind: true,
         }
+    }
+
+    /// Ends the scan at the end mark, without reading what follows it: that may be all of a large file, where zeros
+    /// stand in place of a header.
+    #[must_use]
+    pub fn until_end_mark(mut self) -> Self {
+        self.looks_behind = false;
+        self
     }
 
     /// Returns the offset that the scan has come to.
@@ -313,7 +324,7 @@ impl Iterator for Scan<'_> {
         }
         if self.state == State::AfterEnd {
             self.state = State::Done;
-            return self.trailing().map(Err);
+            return if self.looks_behind { self.trailing().map(Err) } else { None };
         }
         None
     }

@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""Measures barge against parallel curl, skopeo and openssl, in one run on one machine.
+
+    benches/bench.py [--runs 5] [--dir DIR] [--only pack,push,verify,open,memory]
+
+Builds the release binary, makes 20 images with shared layers (2 GB) and a registry on a loopback port, and prints a
+table of medians and ratios. Needs docker-registry, skopeo, curl, openssl and GNU time (`tests/run` installs the first
+two). DIR takes about 15 GB while it runs; everything in it is removed at the end.
+"""
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BARGE = os.path.join(ROOT, "target", "release", "barge")
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+MIB = 1024 * 1024
+
+
+class Layout:
+    """An OCI layout of random layers: gzip streams, so that no tool compresses them, over what need not be tar files."""
+
+    def __init__(self, path):
+        self.path = path
+        self.entries = []
+        os.makedirs(os.path.join(path, "blobs", "sha256"))
+        with open(os.path.join(path, "oci-layout"), "w") as file:
+            file.write('{"imageLayoutVersion":"1.0.0"}')
+
+    def blob(self, media_type, content):
+        digest = hashlib.sha256(content).hexdigest()
+        with open(os.path.join(self.path, "blobs", "sha256", digest), "wb") as file:
+            file.write(content)
+        return {"mediaType": media_type, "digest": "sha256:" + digest, "size": len(content)}
+
+    def image(self, name, layers):
+        config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [l["digest"] for l in layers]}}
+        config = self.blob(CONFIG, json.dumps(config).encode())
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        entry = self.blob(MANIFEST, json.dumps(manifest).encode())
+        entry["annotations"] = {"org.opencontainers.image.ref.name": name}
+        self.entries.append(entry)
+
+    def finish(self):
+        with open(os.path.join(self.path, "index.json"), "w") as file:
+            json.dump({"schemaVersion": 2, "manifests": self.entries}, file)
+
+
+class Registry:
+    """Debian's docker-registry on a free loopback port, ended by `stop`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        os.makedirs(folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.host = "127.0.0.1:%d" % free.getsockname()[1]
+        config = os.path.join(folder, "config.yml")
+        with open(config, "w") as file:
+            file.write(
+                "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+                f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, cache: {{blobdescriptor: inmemory}}}}\n"
+                f"http: {{addr: '{self.host}'}}\n"
+            )
+        self.process = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"http://{self.host}/v2/", timeout=1).read()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise SystemExit("docker-registry did not start")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run(*command, **options):
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    if result.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+    return result.stdout
+
+
+def timed(work):
+    start = time.monotonic()
+    result = work()
+    return time.monotonic() - start, result
+
+
+def median(runs, prepare, work):
+    """Median of `work` over some runs, each after `prepare`; `work` may return seconds that do not count."""
+    times = []
+    for _ in range(runs):
+        prepare()
+        seconds, off = timed(work)
+        times.append(seconds - (off or 0))
+    return statistics.median(times)
+
+
+def row(what, seconds, against=""):
+    print(f"| {what} | {seconds:.2f} s | {against} |", flush=True)
+
+
+def bench_pack(args, folder, registry, names, blobs):
+    out = os.path.join(folder, "out")
+
+    def clean():
+        shutil.rmtree(out, ignore_errors=True)
+        os.makedirs(out)
+        os.sync()
+
+    def curl():
+        lines = [f'url = "http://{registry.host}/v2/{repo}/blobs/{digest}"\noutput = "{out}/{digest[7:]}"' for digest, repo in blobs.items()]
+        run("curl", "-sSf", "-Z", "--parallel-max", "8", "-K", "-", input="\n".join(lines))
+
+    def barge():
+        text = run(BARGE, "pack", "--json", "--attachments", "none", *[f"{registry.host}/{name}" for name in names], "-o", f"{out}/b.oci.tar")
+        return json.loads(text)["syncSeconds"]
+
+    def skopeo():
+        for name in names:
+            run("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{registry.host}/{name}", f"oci:{out}/layout:{name}")
+
+    base = median(args.runs, clean, curl)
+    row("pack: curl -Z, 8 at once, to files, nothing hashed", base)
+    mine = median(args.runs, clean, barge)
+    row("pack: barge (hashed; without the final sync)", mine, f"{mine / base:.2f} × curl")
+    peer = median(max(1, args.runs // 2), clean, skopeo)
+    row("pack: skopeo, image by image into one layout", peer, f"barge takes {mine / peer:.2f} of it")
+    clean()
+
+
+def bench_push(args, folder, layout, names, blobs):
+    bundle = os.path.join(folder, "push.oci.tar")
+    run(BARGE, "pack", f"oci:{layout}", "-o", bundle)
+    state = {}
+
+    def fresh():
+        if state:
+            state["registry"].stop()
+        state["registry"] = Registry(os.path.join(folder, f"target{time.monotonic_ns()}"))
+        os.sync()
+
+    def curl():
+        host = state["registry"].host
+        script = (
+            'l=$(curl -sSf -X POST -D - -o /dev/null "http://$1/v2/$2/blobs/uploads/" | tr -d "\\r" | sed -n "s/^[Ll]ocation: //p");'
+            'curl -sSf -X PUT -H "Content-Type: application/octet-stream" -T "$4/blobs/sha256/${3#sha256:}" "$l&digest=$3" -o /dev/null'
+        )
+        lines = "\n".join(f"{host} {repo} {digest} {layout}" for digest, repo in blobs.items())
+        run("xargs", "-P", "8", "-L", "1", "sh", "-c", script, "sh", input=lines)
+
+    def barge():
+        run(BARGE, "push", bundle, state["registry"].host)
+
+    def skopeo():
+        for name in names:
+            run("skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}:registry.example/{name}", f"docker://{state['registry'].host}/{name}")
+
+    base = median(args.runs, fresh, curl)
+    row("push: curl, 8 at once, blobs only, once each", base)
+    peer = median(max(1, args.runs // 2), fresh, skopeo)
+    mine = median(args.runs, fresh, barge)
+    row("push: barge (hashed, tagged, read back)", mine, f"{mine / base:.2f} × curl")
+    row("push: skopeo, image by image", peer, f"barge takes {mine / peer:.2f} of it")
+    again = median(args.runs, lambda: None, barge)
+    row("push: barge again, nothing new", again)
+    state["registry"].stop()
+    os.remove(bundle)
+
+
+def bench_verify(args, folder, layout):
+    bundle = os.path.join(folder, "verify.oci.tar")
+    run(BARGE, "pack", f"oci:{layout}", "-o", bundle)
+    size = os.path.getsize(bundle)
+    cores = os.cpu_count()
+    run("sh", "-c", f"cat {bundle} >/dev/null")
+
+    def openssl():
+        script = 'openssl dgst -sha256 "$1" >/dev/null'
+        run("xargs", "-P", str(cores), "-L", "1", "sh", "-c", script, "sh", input="\n".join([bundle] * cores))
+
+    base = median(args.runs, lambda: None, openssl) / cores
+    mine = median(args.runs, lambda: None, lambda: run(BARGE, "verify", "--cached", bundle) and None)
+    row(f"verify: openssl dgst -sha256 × {cores} cores, the same bytes, in memory", base, f"{size / base / 1e9:.2f} GB/s")
+    row("verify: barge --cached", mine, f"{base / mine:.2f} of openssl × cores")
+
+    def drop():
+        os.sync()
+        with open(bundle, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    cat = median(args.runs, drop, lambda: run("sh", "-c", f"cat {bundle} >/dev/null") and None)
+    cold = median(args.runs, drop, lambda: run(BARGE, "verify", bundle) and None)
+    row("verify: cat from the disk", cat)
+    row("verify: barge from the disk", cold, f"{cold / cat:.2f} × cat")
+    os.remove(bundle)
+
+
+def bench_open(args, folder):
+    path = os.path.join(folder, "many")
+    layout = Layout(path)
+    for image in range(1000):
+        layers = [layout.blob(LAYER, b"%d %d" % (image, layer)) for layer in range(98)]
+        layout.image(f"registry.example/many/i{image}:v1", layers)
+    layout.finish()
+    bundle = os.path.join(folder, "many.oci.tar")
+    run(BARGE, "pack", f"oci:{path}", "-o", bundle)
+    shutil.rmtree(path)
+    seconds = median(args.runs, lambda: None, lambda: run(BARGE, "inspect", bundle) and None)
+    blobs = len(json.load(open(os.path.join(folder, "many.barge.json")))["blobs"])
+    row(f"inspect: a bundle of {blobs:,} blobs", seconds)
+    os.remove(bundle)
+
+
+def bench_memory(folder):
+    path = os.path.join(folder, "big")
+    layout = Layout(path)
+    # 4 GiB of zeros, written sparsely: the size is what is measured.
+    size, hasher = 4096 * MIB, hashlib.sha256()
+    zeros = bytes(MIB)
+    for _ in range(4096):
+        hasher.update(zeros)
+    blob = os.path.join(path, "blobs", "sha256", hasher.hexdigest())
+    with open(blob, "wb") as file:
+        file.truncate(size)
+    layout.image("registry.example/big:v1", [{"mediaType": LAYER, "digest": "sha256:" + hasher.hexdigest(), "size": size}])
+    layout.finish()
+    bundle = os.path.join(folder, "big.oci.tar")
+    source, target = Registry(os.path.join(folder, "big-a")), Registry(os.path.join(folder, "big-b"))
+
+    def measured(what, *command):
+        result = subprocess.run(["/usr/bin/time", "-f", "%M", BARGE, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if result.returncode != 0:
+            raise SystemExit(result.stderr)
+        kib = int(result.stderr.strip().splitlines()[-1])
+        print(f"| memory: {what}, a 4 GiB blob | {kib / 1024:.0f} MiB | at most 64 MiB |", flush=True)
+
+    measured("pack", "pack", f"oci:{path}", "-o", bundle)
+    measured("verify", "verify", bundle)
+    measured("push", "push", bundle, source.host)
+    measured("mirror", "mirror", f"{source.host}/big:v1", f"{target.host}/big")
+    source.stop()
+    target.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--dir", default=None)
+    parser.add_argument("--only", default="pack,push,verify,open,memory")
+    args = parser.parse_args()
+    only = args.only.split(",")
+    run("cargo", "build", "--release", "--locked", cwd=ROOT)
+    folder = tempfile.mkdtemp(prefix="barge-bench-", dir=args.dir)
+    try:
+        print(f"| {os.cpu_count()} cores, median of {args.runs} | time | |\n| --- | --- | --- |", flush=True)
+        path = os.path.join(folder, "layout")
+        if {"pack", "push", "verify"} & set(only):
+            layout = Layout(path)
+            noise = lambda count: layout.blob(LAYER, gzip.compress(os.urandom(count), 0, mtime=0))
+            shared = [noise(100 * MIB) for _ in range(4)]
+            names, blobs = [], {}
+            for image in range(20):
+                layers = shared + [noise(60 * MIB), noise(20 * MIB), noise(2 * MIB)]
+                repo = f"bench/i{image}"
+                layout.image(f"registry.example/{repo}:v1", layers)
+                names.append(f"{repo}:v1")
+                for layer in layers:
+                    blobs.setdefault(layer["digest"], repo)
+            layout.finish()
+        if "pack" in only:
+            registry = Registry(os.path.join(folder, "source"))
+            run(BARGE, "push", f"oci:{path}", registry.host)
+            bench_pack(args, folder, registry, names, blobs)
+            registry.stop()
+        if "push" in only:
+            bench_push(args, folder, path, names, blobs)
+        if "verify" in only:
+            bench_verify(args, folder, path)
+        shutil.rmtree(path, ignore_errors=True)
+        if "open" in only:
+            bench_open(args, folder)
+        if "memory" in only:
+            bench_memory(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,346 @@
+//! The walk: what each image reaches, through the manifests that the bundle holds.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use base64::Engine;
+
+use super::report::{Amount, Findings, shown};
+use super::subject::{State, Subject};
+use crate::bundle::table::Role;
+use crate::oci::{Descriptor, Digest, Manifest, Platform, media_type};
+use crate::select::{Reason, choosable};
+
+/// A node: a row of the table, or beyond the rows one of the pieces of content that are in no table.
+pub(super) type NodeId = u32;
+
+/// That one node needs another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Edge {
+    pub(super) child: NodeId,
+    pub(super) parent: NodeId,
+    /// Whether the child is attached to the parent, not part of it.
+    pub(super) attached: bool,
+}
+
+/// What some images reach.
+#[derive(Debug, Default)]
+pub(super) struct Closure {
+    /// Whether each row of the table is reached.
+    pub(super) reached: Vec<bool>,
+    /// What is needed and in no table; node ids go on here after those of the rows.
+    pub(super) lost: Vec<Descriptor>,
+    lost_ids: HashMap<Digest, NodeId>,
+    /// Who needs whom, sorted by child.
+    pub(super) edges: Vec<Edge>,
+    /// The platforms of manifests, as their indexes say.
+    pub(super) platforms: HashMap<NodeId, Platform>,
+    /// Nodes that are there and contradict what refers to them.
+    pub(super) unsound: HashSet<NodeId>,
+    /// The images by their roots.
+    pub(super) roots: Vec<(NodeId, usize)>,
+    /// What is left out, each once, by reason.
+    pub(super) absent: BTreeMap<Reason, Amount>,
+    absent_seen: HashSet<Digest>,
+}
+
+/// How a descriptor was come upon.
+struct Way {
+    parent: Option<NodeId>,
+    attached: bool,
+    /// Whether it is part of a manifest that travels.
+    kept: bool,
+    /// Whether it belongs to a platform that the producer of a layout seems to have left out.
+    left_out: bool,
+}
+
+struct Task {
+    node: NodeId,
+    media_type: String,
+    /// Whether an index lists it.
+    is_child: bool,
+}
+
+/// Walks the images at the places `chosen`.
+pub(super) fn walk(subject: &Subject, chosen: &[usize], findings: &mut Findings) -> Closure {
+    let mut walk = Walk {
+        subject,
+        findings,
+        closure: Closure { reached: vec![false; subject.blobs.len()], ..Closure::default() },
+        parsed: HashSet::new(),
+        left_out: HashSet::new(),
+        indexes: Vec::new(),
+    };
+    for at in chosen {
+        walk.image(*at);
+    }
+    walk.check_indexes();
+    let mut closure = walk.closure;
+    closure.edges.sort_unstable();
+    closure.edges.dedup();
+    closure
+}
+
+struct Walk<'a> {
+    subject: &'a Subject,
+    findings: &'a mut Findings,
+    closure: Closure,
+    parsed: HashSet<NodeId>,
+    /// Manifests of platforms that the producer of a layout seems to have left out.
+    left_out: HashSet<NodeId>,
+    /// Indexes of a layout without a record, with their children that are here.
+    indexes: Vec<(NodeId, Vec<NodeId>)>,
+}
+
+impl Walk<'_> {
+    fn image(&mut self, at: usize) {
+        let root = &self.subject.images[at];
+        let Some(descriptor) = &root.descriptor else { return };
+        let way = Way { parent: None, attached: false, kept: true, left_out: false };
+        let Some((node, task)) = self.meet(descriptor, &way, true) else {
+            let name = shown(&root.name);
+            self.findings.content(
+                "closure-missing",
+                &descriptor.digest,
+                None,
+                format!("the root of {name} is left out"),
+            );
+            return;
+        };
+        self.closure.roots.push((node, at));
+        self.below(task);
+        for entry in &root.attached {
+            let parent = self.subject.blobs.find(&entry.subject).map(|(row, _)| row as NodeId);
+            if parent.is_none() && self.subject.absent.find(&entry.subject).is_none() {
+                let name = shown(&root.name);
+                let text =
+                    format!("for {name} it is attached to {}, which the record does not know", entry.subject);
+                self.findings.content("closure-missing", &entry.digest, None, text);
+            }
+            // Below a damaged manifest its own attachments are not reached: they are the image's all the same.
+            let parent = parent.filter(|row| self.closure.reached[*row as usize]);
+            let descriptor = match self.subject.blobs.find(&entry.digest) {
+                Some((_, row)) => Descriptor::new(row.media_type, entry.digest.clone(), row.size),
+                None => match self.subject.absent.find(&entry.digest) {
+                    Some(row) => Descriptor::new(row.media_type, row.digest, row.size),
+                    None => Descriptor::new(media_type::OCI_MANIFEST, entry.digest.clone(), 0),
+                },
+            };
+            let way = Way { parent: parent.or(Some(node)), attached: true, kept: true, left_out: false };
+            if let Some((_, task)) = self.meet(&descriptor, &way, true) {
+                self.below(task);
+            }
+        }
+    }
+
+    /// Walks everything below a manifest.
+    fn below(&mut self, task: Option<Task>) {
+        let mut tasks: Vec<Task> = task.into_iter().collect();
+        while let Some(task) = tasks.pop() {
+            if !self.parsed.insert(task.node) {
+                continue;
+            }
+            let at = task.node as usize;
+            let (Some(row), Some(bytes)) = (self.subject.blobs.get(at), self.subject.manifest(at)) else {
+                continue;
+            };
+            let manifest = match Manifest::parse(&bytes, &task.media_type) {
+                Ok(manifest) => manifest,
+                Err(error) => {
+                    self.findings.content("manifest-invalid", row.digest, None, shown(&error.to_string()));
+                    self.closure.unsound.insert(task.node);
+                    continue;
+                }
+            };
+            let kept = row.role != Role::Unshipped;
+            // Other producers leave a platform out by its content and may keep its manifest.
+            let left_out = match &manifest {
+                Manifest::Image(image) => {
+                    task.is_child
+                        && !self.subject.strict
+                        && self.subject.blobs.find(&image.config.digest).is_none()
+                }
+                Manifest::Index(_) => false,
+            };
+            let way = Way { parent: Some(task.node), attached: false, kept, left_out };
+            if left_out {
+                self.left_out.insert(task.node);
+            }
+            let mut there = Vec::new();
+            let is_index = matches!(manifest, Manifest::Index(_));
+            for child in manifest.descriptors() {
+                self.check_data(child, row.digest);
+                let Some((node, task)) = self.meet(child, &way, is_index) else { continue };
+                there.push(node);
+                if is_index && let Some(platform) = choosable(child) {
+                    self.closure.platforms.entry(node).or_insert_with(|| platform.clone());
+                }
+                tasks.extend(task);
+            }
+            if let Some(subject) = manifest.subject() {
+                self.check_data(subject, row.digest);
+            }
+            if is_index && !self.subject.recorded && manifest.descriptors().next().is_some() {
+                self.indexes.push((task.node, there));
+            }
+        }
+    }
+
+    /// Finds indexes of which nothing is here: leaving out every platform is no purpose anybody has.
+    fn check_indexes(&mut self) {
+        for (node, children) in std::mem::take(&mut self.indexes) {
+            if children.iter().all(|child| self.left_out.contains(child))
+                && let Some(row) = self.subject.blobs.get(node as usize)
+            {
+                let text = "no image that this index lists is here with its content";
+                self.findings.content("closure-missing", row.digest, None, text);
+                self.closure.unsound.insert(node);
+            }
+        }
+    }
+
+    /// Takes note of a descriptor; returns its node, unless it is left out, and the manifest to go on with.
+    fn meet(
+        &mut self,
+        descriptor: &Descriptor,
+        way: &Way,
+        may_be_manifest: bool,
+    ) -> Option<(NodeId, Option<Task>)> {
+        let digest = &descriptor.digest;
+        if let Some((at, row)) = self.subject.blobs.find(digest) {
+            let node = at as NodeId;
+            if row.size != descriptor.size {
+                let text = match way.parent.and_then(|parent| self.digest(parent)) {
+                    Some(parent) => {
+                        format!("{parent} gives it {} bytes; it has {}", descriptor.size, row.size)
+                    }
+                    None => format!("`index.json` gives it {} bytes; it has {}", descriptor.size, row.size),
+                };
+                self.findings.content("size-mismatch", digest, None, text);
+                self.closure.unsound.insert(node);
+            }
+            // What others need too, a manifest that does not travel does not.
+            if (way.kept && !way.left_out) || row.role == Role::Unshipped {
+                self.link(node, way);
+                self.closure.reached[at] = true;
+            }
+            let kept_as_manifest = matches!(row.role, Role::Index | Role::Manifest | Role::Unshipped);
+            let is_manifest = may_be_manifest && (kept_as_manifest || is_manifest(descriptor));
+            let is_child = way.parent.is_some() && !way.attached;
+            let task =
+                is_manifest.then(|| Task { node, media_type: descriptor.media_type.clone(), is_child });
+            return Some((node, task));
+        }
+        if let Some(row) = self.subject.absent.find(digest) {
+            if row.size != descriptor.size {
+                let text = format!("a manifest gives it {} bytes, the record {}", descriptor.size, row.size);
+                self.findings.content("size-mismatch", digest, None, text);
+            }
+            // Platforms are left out by their manifests: a manifest that travels has all of its own content.
+            if row.reason != Reason::Platform || may_be_manifest || !way.kept {
+                self.leave_out(digest, row.reason, row.size);
+                return None;
+            }
+            let text = "the record leaves it out with its platform, but a manifest that travels needs it";
+            return Some((self.lose(descriptor, way, text), None));
+        }
+        if !self.subject.recorded {
+            // Who packed this does not say what is left out. Other producers leave out platforms and foreign layers.
+            let reason = match may_be_manifest {
+                true if way.parent.is_some() && !self.subject.strict => Some(Reason::Source),
+                false if way.left_out => Some(Reason::Platform),
+                false if media_type::is_foreign_layer(&descriptor.media_type) => Some(Reason::Foreign),
+                _ => None,
+            };
+            if let Some(reason) = reason {
+                self.leave_out(digest, reason, descriptor.size);
+                return None;
+            }
+            return Some((self.lose(descriptor, way, "a manifest needs it and it is not here"), None));
+        }
+        let text = match way.parent.and_then(|parent| self.digest(parent)) {
+            Some(parent) => format!("{parent} needs it; the record lists it neither as held nor as left out"),
+            None => "an image's root, which the record lists neither as held nor as left out".to_owned(),
+        };
+        Some((self.lose(descriptor, way, &text), None))
+    }
+
+    fn link(&mut self, child: NodeId, way: &Way) {
+        if let Some(parent) = way.parent.filter(|parent| *parent != child) {
+            self.closure.edges.push(Edge { child, parent, attached: way.attached });
+        }
+    }
+
+    fn lose(&mut self, descriptor: &Descriptor, way: &Way, text: &str) -> NodeId {
+        let rows = self.subject.blobs.len();
+        let node = if let Some(node) = self.closure.lost_ids.get(&descriptor.digest) {
+            *node
+        } else {
+            let node = (rows + self.closure.lost.len()) as NodeId;
+            let mut brief = descriptor.clone();
+            brief.data = None;
+            self.closure.lost.push(brief);
+            self.closure.lost_ids.insert(descriptor.digest.clone(), node);
+            self.findings.content("closure-missing", &descriptor.digest, None, text);
+            node
+        };
+        self.link(node, way);
+        node
+    }
+
+    fn leave_out(&mut self, digest: &Digest, reason: Reason, size: u64) {
+        if self.closure.absent_seen.insert(digest.clone()) {
+            self.closure.absent.entry(reason).or_default().add(size);
+        }
+    }
+
+    fn digest(&self, node: NodeId) -> Option<&Digest> {
+        self.subject.blobs.get(node as usize).map(|row| row.digest)
+    }
+
+    /// Checks the copy of content that a descriptor may carry.
+    fn check_data(&mut self, descriptor: &Descriptor, manifest: &Digest) {
+        let Some(data) = &descriptor.data else { return };
+        let text = match base64::engine::general_purpose::STANDARD.decode(data) {
+            Err(_) => format!("its copy in {manifest} is no base64"),
+            Ok(bytes) if bytes.len() as u64 != descriptor.size => {
+                format!("its copy in {manifest} has {} bytes where {} belong", bytes.len(), descriptor.size)
+            }
+            Ok(bytes) if !descriptor.digest.matches(&bytes) => {
+                format!("its copy in {manifest} is other content")
+            }
+            Ok(_) => return,
+        };
+        self.findings.content("data-mismatch", &descriptor.digest, None, text);
+        if let Some((at, _)) = self.subject.blobs.find(&descriptor.digest) {
+            self.closure.unsound.insert(at as NodeId);
+        }
+    }
+}
+
+impl Closure {
+    /// Finds the node of a digest.
+    pub(super) fn node(&self, subject: &Subject, digest: &Digest) -> Option<NodeId> {
+        let row = subject.blobs.find(digest).map(|(at, _)| at as NodeId);
+        row.or_else(|| self.lost_ids.get(digest).copied())
+    }
+
+    /// Returns what needs a node.
+    pub(super) fn parents(&self, child: NodeId) -> &[Edge] {
+        let start = self.edges.partition_point(|edge| edge.child < child);
+        let count = self.edges[start..].partition_point(|edge| edge.child == child);
+        &self.edges[start..start + count]
+    }
+
+    /// Returns whether a node is whole.
+    pub(super) fn is_sound(&self, subject: &Subject, node: NodeId) -> bool {
+        let state = subject.states.get(node as usize).copied().unwrap_or(State::Missing);
+        matches!(state, State::Whole | State::Unread) && !self.unsound.contains(&node)
+    }
+}
+
+/// Returns whether a child of an index is read as a manifest, as when packing.
+fn is_manifest(child: &Descriptor) -> bool {
+    media_type::is_manifest(&child.media_type)
+        || media_type::is_schema1(&child.media_type)
+        || (child.media_type.is_empty() && choosable(child).is_some())
+}

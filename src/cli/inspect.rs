@@ -1,0 +1,277 @@
+//! `barge inspect`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use barge::bundle::Bundle;
+use barge::bundle::inspect::{ImageSummary, Node, Presence, Summary, find_images, summarize, tree};
+use barge::oci::Platform;
+use serde_json::json;
+
+use super::failure::{BAD_INPUT, Failure, SOME_FAILED};
+use super::printer::{Printer, bytes, counted, quoted};
+use super::verify::reason_text;
+
+/// How many images are listed before the rest is counted.
+const SHOWN: usize = 20;
+
+/// Says what is in a bundle, at once, however large it is.
+///
+/// Only the head and the end of the file are read, and manifests where they are asked for. Whether the content is
+/// what it should be is told by `barge verify`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A bundle, a layout tar file or a layout folder
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Shows only this image, in detail; repeatable
+    #[arg(long, value_name = "NAME")]
+    image: Vec<String>,
+    /// Shows everything in each image: indexes, manifests, configs and layers
+    #[arg(long)]
+    tree: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    inspect(args, printer).map_err(|failure| failure.of("inspect"))
+}
+
+fn inspect(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    let bundle = Bundle::open(&args.file)
+        .map_err(|error| Failure::from(error).next(format!("barge verify {}", quoted(&shown_path(args)))))?;
+    let mut summary = summarize(&bundle)?;
+    let all = summary.images.len();
+    if !args.image.is_empty() {
+        keep_named(&mut summary, &args.image)?;
+    }
+    let is_detailed = args.tree || !args.image.is_empty();
+    // What was left out of an image stands in its manifests, some kilobytes: they are read for the images that are
+    // listed, and for all of them only where that was asked for.
+    if is_detailed || all <= SHOWN {
+        let trees: Vec<Node> = summary.images.iter().map(|image| tree(&bundle, image)).collect();
+        for (image, tree) in summary.images.iter_mut().zip(trees) {
+            image.tree = Some(tree);
+        }
+    }
+    let is_whole = summary.fault.is_none() && summary.failed.is_empty();
+    let (outcome, code) = if is_whole { ("DONE", 0) } else { ("PARTIAL", SOME_FAILED) };
+    let commands = commands(&summary, &shown_path(args));
+    print_head(&summary, outcome, all, args, printer);
+    print_images(&summary, args, printer);
+    if !commands.is_empty() {
+        printer.line("other tools take it with:");
+        for command in &commands {
+            printer.line(&format!("  {command}"));
+        }
+    }
+    let next = format!("barge verify {}", quoted(&shown_path(args)));
+    printer.line(&format!("next: {next}"));
+    let mut document = serde_json::to_value(&summary)
+        .map_err(|error| Failure::local("the summary can't be written".to_owned(), &error))?;
+    document["outcome"] = json!(outcome);
+    document["importCommands"] = json!(commands);
+    document["next"] = json!(next);
+    printer.document("inspect", code, document);
+    Ok(code)
+}
+
+fn shown_path(args: &Args) -> String {
+    args.file.display().to_string()
+}
+
+/// Takes away the images that were not asked for.
+fn keep_named(summary: &mut Summary, names: &[String]) -> Result<(), Failure> {
+    let mut keep = BTreeSet::new();
+    for name in names {
+        let found = find_images(summary, name);
+        if found.is_empty() {
+            let have: Vec<&str> =
+                summary.images.iter().filter_map(|image| image.name.as_deref()).take(SHOWN).collect();
+            return Err(Failure {
+                code: BAD_INPUT,
+                kind: "no-image",
+                ..Failure::usage(format!("{} has no image `{name}`", summary.path.display()))
+            }
+            .hint(format!("it has {}", have.join(", "))));
+        }
+        keep.extend(found);
+    }
+    let images = std::mem::take(&mut summary.images);
+    summary.images =
+        images.into_iter().enumerate().filter(|(at, _)| keep.contains(at)).map(|(_, image)| image).collect();
+    Ok(())
+}
+
+fn print_head(summary: &Summary, outcome: &str, all: usize, args: &Args, printer: &Printer) {
+    let path = shown_path(args);
+    let what = match (&summary.bundle, outcome) {
+        (None, _) => "is an OCI layout of another tool",
+        (Some(_), "DONE") => "is a complete bundle, by its head and end",
+        (Some(_), _) => "is a bundle that is not complete",
+    };
+    let length = summary.length.map_or(String::new(), |length| format!(", {}", bytes(length)));
+    printer.line(&format!("{outcome}: {path} {what}: {}{length}", counted(all, "image")));
+    if let Some(fault) = &summary.fault {
+        printer.line(&format!("  damage   {fault}"));
+    }
+    if let Some(bundle) = &summary.bundle {
+        printer.line(&format!("  bundle   {bundle}"));
+    }
+    if let Some(version) = &summary.format_version {
+        let length = summary.length.map_or(String::new(), |length| format!(", {length} bytes"));
+        printer.line(&format!("  format   {version}{length}"));
+    }
+    if let Some(held) = &summary.held {
+        printer.line(&format!("  holds    {}, {}", counted(held.count as usize, "blob"), bytes(held.bytes)));
+    }
+    if summary.unshipped.count > 0 {
+        let manifests = counted(summary.unshipped.count as usize, "manifest");
+        printer.line(&format!("  kept     {manifests} of platforms that were not selected, not pushed"));
+    }
+    for (reason, amount) in &summary.absent {
+        let blobs = counted(amount.count as usize, "blob");
+        printer.line(&format!(
+            "  left out {blobs}, {}, on purpose: {}",
+            bytes(amount.bytes),
+            reason_text(*reason)
+        ));
+    }
+    if summary.gaps.count > 0 {
+        let blobs = counted(summary.gaps.count as usize, "blob");
+        printer.line(&format!("  lacks    {blobs}, {}, that could not be had", bytes(summary.gaps.bytes)));
+    }
+    if !summary.failed.is_empty() {
+        printer.line(&format!("images that could not be had whole: {}", summary.failed.len()));
+        print_some(&summary.failed, printer);
+    }
+}
+
+fn print_some(names: &[String], printer: &Printer) {
+    for name in names.iter().take(SHOWN) {
+        printer.line(&format!("  {name}"));
+    }
+    if names.len() > SHOWN {
+        printer.line(&format!("  and {} more (all with --json)", names.len() - SHOWN));
+    }
+}
+
+fn print_images(summary: &Summary, args: &Args, printer: &Printer) {
+    if summary.images.is_empty() {
+        return;
+    }
+    printer.line("images:");
+    let is_limited = !args.tree && args.image.is_empty();
+    let shown = if is_limited { SHOWN } else { usize::MAX };
+    for image in summary.images.iter().take(shown) {
+        let name = image.name.as_deref().unwrap_or("(no name)");
+        printer.line(&format!("  {name}  {}", image.root.short()));
+        print_image(image, printer);
+        if let (true, Some(tree)) = (args.tree, &image.tree) {
+            print_node(tree, 4, printer);
+        }
+    }
+    if summary.images.len() > shown {
+        printer.line(&format!("  and {} more (all with --json)", summary.images.len() - shown));
+    }
+}
+
+fn print_image(image: &ImageSummary, printer: &Printer) {
+    if !image.platforms.is_empty() {
+        printer.line(&format!("    platforms {}", list(&image.platforms)));
+    }
+    if let Some(tree) = &image.tree {
+        let left_out = tree.platforms_left_out();
+        if !left_out.is_empty() {
+            printer.line(&format!("    left out  {}", list(&left_out)));
+        }
+        if let Some(note) = &tree.note {
+            printer.line(&format!("    unknown   {note}"));
+        }
+        printer.line(&format!("    root      {} ({})", image.root, image.media_type));
+    }
+    if let Some(attached) = image.attached.filter(|attached| *attached > 0) {
+        printer.line(&format!("    attached  {}", counted(attached, "manifest")));
+    }
+}
+
+fn list(platforms: &[Platform]) -> String {
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn print_node(node: &Node, indent: usize, printer: &Printer) {
+    let platform = node.platform.as_ref().map_or(String::new(), |platform| format!(" {platform}"));
+    let kind = node.artifact_type.as_deref().unwrap_or(&node.media_type);
+    let tag = node.tag.as_ref().map_or(String::new(), |tag| format!(" by tag {tag}"));
+    let mark = match node.presence {
+        Presence::Held => String::new(),
+        Presence::Unshipped => "  [kept, not pushed: its platform was not selected]".to_owned(),
+        Presence::Absent(reason) => format!("  [left out: {}]", reason_text(reason)),
+        Presence::Gap => "  [could not be had]".to_owned(),
+        Presence::Unknown => "  [not here]".to_owned(),
+    };
+    let note = node.note.as_ref().map_or(String::new(), |note| format!("  ({note})"));
+    let line = format!(
+        "{:indent$}{}{platform} {} {} {kind}{tag}{mark}{note}",
+        "",
+        node.kind,
+        node.digest.short(),
+        bytes(node.size)
+    );
+    printer.line(&line);
+    for child in &node.children {
+        print_node(child, indent + 2, printer);
+    }
+}
+
+/// Returns the commands by which other tools take the images.
+fn commands(summary: &Summary, path: &str) -> Vec<String> {
+    let file = quoted(path);
+    let Some(first) = summary.images.iter().find_map(|image| Some((image.name.as_deref()?, image))) else {
+        return Vec::new();
+    };
+    let (name, image) = first;
+    let mut commands = Vec::new();
+    let platforms: BTreeSet<&Platform> = summary.images.iter().flat_map(|image| &image.platforms).collect();
+    // Content of other platforms is not there: an import of all of them, or of this machine's, could fail.
+    let is_sparse =
+        summary.absent.contains_key(&barge::select::Reason::Platform) || summary.unshipped.count > 0;
+    if !summary.is_folder {
+        match is_sparse {
+            true => commands.extend(
+                platforms
+                    .iter()
+                    .map(|platform| format!("ctr images import --platform {} {file}", flag(platform))),
+            ),
+            false => commands.push(format!("ctr images import {file}")),
+        }
+    }
+    let scheme = if summary.is_folder { "oci" } else { "oci-archive" };
+    let source = quoted(&format!("{scheme}:{path}:{name}"));
+    let target = quoted(&format!("docker://{name}"));
+    commands.push(match (is_sparse, image.platforms.first()) {
+        (true, Some(platform)) => {
+            let variant = platform
+                .variant
+                .as_ref()
+                .map_or(String::new(), |variant| format!(" --override-variant {}", quoted(variant)));
+            format!(
+                "skopeo --override-os {} --override-arch {}{variant} copy {source} {target}",
+                quoted(&platform.os),
+                quoted(&platform.architecture)
+            )
+        }
+        (true, None) => format!("skopeo copy {source} {target}"),
+        (false, _) => format!("skopeo copy --all {source} {target}"),
+    });
+    if summary.has_docker_manifest {
+        commands.push(format!("docker load -i {file}"));
+    }
+    commands
+}
+
+/// Returns a platform as a flag's value: what other tools don't know of it is left out.
+fn flag(platform: &Platform) -> String {
+    let plain = Platform { os_version: None, ..platform.clone() };
+    quoted(&plain.to_string())
+}
