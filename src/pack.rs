@@ -4,7 +4,9 @@
 //! out. An unfinished earlier run with the same arguments is taken up without asking any source again for what its
 //! journal pins.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod asked;
+
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +16,16 @@ use crate::bundle::head::Head;
 use crate::graph::spool::Spool;
 use crate::graph::survey::{self, Survey, SurveyError, Wish};
 use crate::graph::{Graph, NodeId, Presence};
-use crate::oci::{Descriptor, Digest, Hasher, Platform, Reference};
+use crate::oci::{Digest, Platform, Reference};
 use crate::plan::{self, Item, Summary};
 use crate::select::{Attachments, Reason, Select, Wanted};
 use crate::store::{Source, StoreError};
 use crate::transfer::archive::{self, Files, Job, Reuse, Written};
 use crate::transfer::journal::{Earlier, Journal, Mark};
 use crate::transfer::{Progress, TransferError, layout};
+
+pub use asked::Asked;
+use asked::Selection;
 
 /// Where the bundle goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,88 +38,6 @@ pub enum Output {
     Layout(PathBuf),
     /// Nowhere: only the plan is wanted.
     Nowhere,
-}
-
-/// What is asked for, of which places.
-#[derive(Default)]
-pub struct Asked {
-    /// The places.
-    pub sources: Vec<Arc<dyn Source>>,
-    /// The images; each names its place by its number among the sources.
-    pub wishes: Vec<Wish>,
-    /// The bundles among the places, by their number: what they left out on purpose is left out again.
-    pub bundles: HashMap<usize, Arc<Bundle>>,
-    /// What was asked for in the user's words, in any order; by it an unfinished run is known again even if a place
-    /// now holds more than it did. Without it the wishes stand for themselves.
-    pub arguments: Vec<String>,
-}
-
-impl Asked {
-    /// Puts everything into an order of its own, so that the order of the arguments does not show.
-    fn sorted(mut self) -> Self {
-        let mut order: Vec<usize> = (0..self.sources.len()).collect();
-        order.sort_by_cached_key(|at| (self.sources[*at].place(), *at));
-        let mut moved = vec![0; order.len()];
-        for (new, old) in order.iter().enumerate() {
-            moved[*old] = new;
-        }
-        self.sources = order.iter().map(|at| self.sources[*at].clone()).collect();
-        self.bundles = self.bundles.into_iter().map(|(at, bundle)| (moved[at], bundle)).collect();
-        self.wishes.iter_mut().for_each(|wish| wish.source = moved[wish.source]);
-        self.wishes.sort_by_cached_key(|wish| (wish.name.to_string(), wish.source, wish.selector.clone()));
-        self.arguments.sort();
-        self.arguments.dedup();
-        self
-    }
-
-    /// Returns a digest over everything that decides what the bundle is.
-    fn digest(&self, options: &Options) -> Digest {
-        let mut lines = self.arguments.clone();
-        if lines.is_empty() {
-            let place = |wish: &Wish| self.sources[wish.source].place();
-            lines.extend(
-                self.wishes.iter().map(|wish| format!("{} {} {}", wish.name, place(wish), wish.selector)),
-            );
-            lines.dedup();
-        }
-        let mut platforms: Vec<String> =
-            options.wanted.platforms.iter().map(|platform| format!("platform {platform}")).collect();
-        platforms.sort();
-        platforms.dedup();
-        lines.extend(platforms);
-        lines
-            .push(format!("foreign {} attachments {:?}", options.wanted.foreign_layers, options.attachments));
-        // Another version may lay out the same content otherwise.
-        lines.push(format!("version {}", env!("CARGO_PKG_VERSION")));
-        let mut hasher = Hasher::new(crate::oci::Algorithm::Sha256);
-        hasher.update(lines.join("\n").as_bytes());
-        hasher.finish()
-    }
-}
-
-/// Selects by platform, and what the bundles among the places have.
-struct Selection<'a> {
-    wanted: &'a Wanted,
-    bundles: &'a HashMap<usize, Arc<Bundle>>,
-}
-
-impl Select for Selection<'_> {
-    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
-        self.wanted.children(children)
-    }
-
-    fn foreign_layers(&self) -> bool {
-        self.wanted.foreign_layers
-    }
-
-    fn left_out_at(&self, digest: &Digest, source: usize) -> Option<Reason> {
-        let bundle = self.bundles.get(&source)?;
-        match bundle.record()?.absent.find(digest) {
-            Some(row) => Some(row.reason),
-            None if bundle.holds(digest) && !bundle.ships(digest) => Some(Reason::Platform),
-            None => None,
-        }
-    }
 }
 
 /// How to pack.
@@ -378,6 +301,10 @@ impl Prepared {
         if !goes_on {
             if let Some(unfinished) = replaces.filter(|path| path.exists()) {
                 files.set_aside(&unfinished)?;
+            }
+            if files.partial.exists() {
+                journal.remove()?;
+                return Err(exists(files.partial, "nothing that a journal speaks of").into());
             }
             if files.archive.exists() {
                 if is_bundle(&files.archive, &head.id) {

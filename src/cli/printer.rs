@@ -76,10 +76,13 @@ impl Printer {
     /// Warns of one cause that concerns some things.
     pub fn warning(&self, cause: &str, items: &[String]) {
         let (cause, items) = (clean(cause), items.iter().map(|item| clean(item)).collect::<Vec<_>>());
-        self.warnings
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .push(json!({ "cause": cause, "items": items }));
+        let warning = json!({ "cause": cause, "items": items });
+        let mut said = self.warnings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if said.contains(&warning) {
+            return;
+        }
+        said.push(warning);
+        drop(said);
         let mut text = match items.len() {
             0 => format!("warning: {cause}\n"),
             1 => format!("warning: {cause}: {}\n", items[0]),

@@ -7,7 +7,7 @@
 pub mod spool;
 pub mod survey;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use indexmap::{IndexMap, IndexSet};
@@ -43,7 +43,7 @@ impl Kind {
 }
 
 /// Whether content travels. Where content is reached in several ways, the greatest holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Presence {
     /// Left out.
     Absent(Reason),
@@ -133,7 +133,13 @@ impl Graph {
     /// # Errors
     /// [`GraphError`]: a spool that can't be read, or content that contradicts itself.
     pub fn build(survey: &Survey, select: &dyn Select) -> Result<Self, GraphError> {
-        let mut builder = Builder { graph: Self::default(), survey, select, type_ids: HashMap::new() };
+        let mut builder = Builder {
+            graph: Self::default(),
+            survey,
+            select,
+            type_ids: HashMap::new(),
+            looked_through: HashSet::new(),
+        };
         for root in &survey.roots {
             let way = Way { image: &root.name, source: root.source as u16, presence: Presence::Shipped };
             let id = builder.visit(&(&root.root).into(), &way)?;
@@ -303,6 +309,7 @@ struct Builder<'a> {
     survey: &'a Survey,
     select: &'a dyn Select,
     type_ids: HashMap<String, u16>,
+    looked_through: HashSet<(NodeId, u16, Presence)>,
 }
 
 impl Builder<'_> {
@@ -338,19 +345,22 @@ impl Builder<'_> {
         };
         // What was met as a layer only was not looked into.
         let known = self.graph.find(&descriptor.digest).map(|id| self.graph.node(id));
-        let known = known.filter(|node| node.kind.is_manifest()).map(|node| node.presence);
+        let was_manifest = known.is_some_and(|node| node.kind.is_manifest());
         let id = self.add(descriptor, kind, presence, way)?;
-        if is_manifest && known.is_none() {
+        if is_manifest && !was_manifest {
             let media_type = self.media_type_id(&descriptor.media_type)?;
             let node = &mut self.graph.nodes[id as usize];
             (node.kind, node.media_type) = (kind, media_type);
         }
+        // What one source lacks below a manifest, another may have: each is looked through by itself.
+        let is_new = |presence| !self.looked_through.contains(&(id, way.source, presence));
         if !is_manifest
-            || known.is_some_and(|known| known >= presence)
             || matches!(presence, Presence::Absent(_))
+            || !(is_new(presence) && is_new(Presence::Shipped))
         {
             return Ok(id);
         }
+        self.looked_through.insert((id, way.source, presence));
         let Some(bytes) = self.survey.content(&descriptor.digest)? else {
             return Ok(id);
         };
@@ -399,10 +409,12 @@ impl Builder<'_> {
                 }
             }
         }
-        let start = self.graph.edges.len() as u32;
-        self.graph.edges.extend(children);
-        let end = self.graph.edges.len() as u32;
-        self.graph.nodes[id as usize].edges = (start, end);
+        if self.graph.children(id) != children {
+            let start = self.graph.edges.len() as u32;
+            self.graph.edges.extend(children);
+            let end = self.graph.edges.len() as u32;
+            self.graph.nodes[id as usize].edges = (start, end);
+        }
         Ok(id)
     }
 

@@ -4,22 +4,17 @@
 //! [`Spool`] as it comes, in any order; [`Graph::build`](super::Graph::build) then derives the graph from the survey
 //! alone, in a fixed order. A survey read back from a journal therefore gives the same graph without asking anybody.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod crew;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::spool::Spool;
 use crate::oci::{Descriptor, Digest, Manifest, Reference, media_type};
 use crate::select::{Attachments, Select, choosable};
-use crate::store::{Attached, Source, StoreError, read_manifest};
-
-/// How deep indexes may nest, and how long a chain of attachments to attachments may be. Real images use two levels,
-/// signed SBOMs three; the bound only stops what was built to be endless.
-const MAX_DEPTH: u8 = 16;
-
-/// The largest image configuration that is read while planning, in bytes; Docker's own limit is below it.
-const MAX_CONFIG: u64 = 8 * 1024 * 1024;
+use crate::store::{Source, StoreError};
 
 /// One image that is asked for.
 #[derive(Debug, Clone)]
@@ -182,6 +177,9 @@ pub struct Survey {
     spool: Spool,
 }
 
+/// What one source listed as attached to a manifest.
+pub(super) type Answer = (Digest, usize, Vec<(Brief, Option<String>)>);
+
 /// Content attached to a manifest, with the source that listed it.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
@@ -201,23 +199,7 @@ impl Survey {
         spool: Spool,
         options: &Options<'_>,
     ) -> Result<Self, SurveyError> {
-        let crew = Crew {
-            sources,
-            wishes,
-            options,
-            spool: &spool,
-            shared: Mutex::new(Shared {
-                queue: (0..wishes.len()).map(Task::Resolve).collect(),
-                ..Shared::default()
-            }),
-            wake: Condvar::new(),
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..options.jobs.max(1) {
-                scope.spawn(|| crew.work());
-            }
-        });
-        let shared = crew.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let shared = crew::survey(sources, wishes, &spool, options);
         if let Some(error) = shared.spool_error {
             return Err(error.into());
         }
@@ -305,7 +287,7 @@ impl Survey {
 
     /// Joins what the sources list: content is attached to a digest wherever the digest is. What several sources list
     /// is taken from the first that has it.
-    fn list_attached(&mut self, found: Vec<AttachedAt>) {
+    fn list_attached(&mut self, found: Vec<Answer>) {
         for (subject, source, list) in found {
             let known = self.attached.entry(subject).or_default();
             known.extend(list.into_iter().map(|(brief, tag)| Listed { brief, tag, source }));
@@ -380,254 +362,6 @@ fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
             second: pair[1].root.digest.clone(),
         }),
         None => Ok(roots),
-    }
-}
-
-/// What one source lists as attached to a manifest: the manifest, the source, manifests with the tags they are found by.
-type AttachedAt = (Digest, usize, Vec<(Brief, Option<String>)>);
-
-enum Task {
-    Resolve(usize),
-    Manifest { brief: Brief, source: usize, selected: bool, depth: u8 },
-    Attached { subject: Digest, source: usize, depth: u8 },
-    Config { brief: Brief, source: usize },
-}
-
-#[derive(Default)]
-struct Shared {
-    queue: VecDeque<Task>,
-    running: usize,
-    stop: bool,
-    seen: HashSet<(Digest, usize, bool)>,
-    /// What was read from which source: one source's word on what it has is not another's.
-    read: HashSet<(Digest, usize)>,
-    roots: Vec<Root>,
-    unresolved: BTreeMap<usize, StoreError>,
-    contents: HashMap<Digest, (u64, u32)>,
-    attached: Vec<AttachedAt>,
-    absent: HashSet<(Digest, usize)>,
-    failed: HashMap<(Digest, usize), Arc<StoreError>>,
-    spool_error: Option<std::io::Error>,
-}
-
-struct Crew<'a> {
-    sources: &'a [Arc<dyn Source>],
-    wishes: &'a [Wish],
-    options: &'a Options<'a>,
-    spool: &'a Spool,
-    shared: Mutex<Shared>,
-    wake: Condvar,
-}
-
-impl Crew<'_> {
-    fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn work(&self) {
-        loop {
-            let mut shared = self.lock();
-            let task = loop {
-                if shared.stop {
-                    return;
-                }
-                if let Some(task) = shared.queue.pop_front() {
-                    break task;
-                }
-                if shared.running == 0 {
-                    return;
-                }
-                shared = self.wake.wait(shared).unwrap_or_else(PoisonError::into_inner);
-            };
-            shared.running += 1;
-            drop(shared);
-            let outcome = self.carry_out(task);
-            let mut shared = self.lock();
-            shared.running -= 1;
-            if let Err(error) = outcome {
-                shared.spool_error = Some(error);
-                shared.stop = true;
-            }
-            let has_failed = !shared.failed.is_empty() || !shared.unresolved.is_empty();
-            if has_failed && !self.options.keep_going {
-                shared.stop = true;
-            }
-            drop(shared);
-            self.wake.notify_all();
-        }
-    }
-
-    /// Does one task; only a failing spool is an error, all else is recorded.
-    fn carry_out(&self, task: Task) -> std::io::Result<()> {
-        match task {
-            Task::Resolve(at) => self.resolve(at),
-            Task::Manifest { brief, source, selected, depth } => {
-                self.manifest(&brief, source, selected, depth)
-            }
-            Task::Attached { subject, source, depth } => self.attached(subject, source, depth),
-            Task::Config { brief, source } => self.config(&brief, source),
-        }
-    }
-
-    fn resolve(&self, at: usize) -> std::io::Result<()> {
-        let wish = &self.wishes[at];
-        match self.sources[wish.source].resolve(&wish.selector) {
-            Ok(descriptor) => {
-                let root = Brief::from(&descriptor);
-                self.spool.append(&Finding::Root {
-                    name: wish.name.clone(),
-                    reference: wish.reference.clone(),
-                    source: wish.source,
-                    root: root.clone(),
-                })?;
-                let mut shared = self.lock();
-                shared.roots.push(Root {
-                    name: wish.name.clone(),
-                    reference: wish.reference.clone(),
-                    source: wish.source,
-                    root: root.clone(),
-                });
-                shared.queue_manifest(root, wish.source, true, 0);
-            }
-            Err(error) => {
-                self.lock().unresolved.insert(at, error);
-            }
-        }
-        Ok(())
-    }
-
-    fn manifest(&self, brief: &Brief, source: usize, selected: bool, depth: u8) -> std::io::Result<()> {
-        let from = self.sources[source].as_ref();
-        let place = (brief.digest.clone(), source);
-        let (held, was_read) = {
-            let shared = self.lock();
-            (shared.contents.get(&brief.digest).copied(), shared.read.contains(&place))
-        };
-        let bytes = match held {
-            Some((at, length)) if was_read => Ok(self.spool.read(at, length as usize)?),
-            _ => read_manifest(from, &brief.into()),
-        };
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            // Depth 0 is a name that was resolved and is gone: its failure. Below it, the source is sparse.
-            Err(error) if error.is_not_found() && depth > 0 => {
-                self.spool.append(&Finding::Absent { digest: brief.digest.clone(), source })?;
-                self.lock().absent.insert(place);
-                return Ok(());
-            }
-            Err(error) => {
-                self.lock().failed.insert(place, Arc::new(error));
-                return Ok(());
-            }
-        };
-        let manifest = Manifest::parse(&bytes, &brief.media_type);
-        self.keep(&brief.digest, &bytes)?;
-        self.lock().read.insert(place.clone());
-        let unusable =
-            |source| StoreError::Manifest { place: from.place(), digest: brief.digest.clone(), source };
-        let manifest = match manifest {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                self.lock().failed.insert(place, Arc::new(unusable(error)));
-                return Ok(());
-            }
-        };
-        if depth >= MAX_DEPTH {
-            let why = format!("manifests are nested deeper than {MAX_DEPTH} levels below it or above it");
-            let error = StoreError::Invalid { place: format!("{} {}", from.place(), brief.digest), why };
-            self.lock().failed.insert(place, Arc::new(error));
-            return Ok(());
-        }
-        let mut shared = self.lock();
-        match &manifest {
-            Manifest::Index(index) => {
-                let keep = self.options.select.children(&index.manifests);
-                for (child, keep) in index.manifests.iter().zip(keep) {
-                    let selected = selected && keep;
-                    if is_surveyed(child) && (selected || self.options.keep_unselected) {
-                        shared.queue_manifest(child.into(), source, selected, depth + 1);
-                    }
-                }
-            }
-            // The platform of an image without an index stands in its configuration alone.
-            Manifest::Image(image)
-                if depth == 0 && image.is_runnable() && image.config.size <= MAX_CONFIG =>
-            {
-                shared.queue.push_back(Task::Config { brief: (&image.config).into(), source });
-            }
-            Manifest::Image(_) => {}
-        }
-        if selected && self.options.attachments != Attachments::None {
-            shared.queue.push_back(Task::Attached { subject: brief.digest.clone(), source, depth });
-        }
-        Ok(())
-    }
-
-    fn attached(&self, subject: Digest, source: usize, depth: u8) -> std::io::Result<()> {
-        match self.sources[source].attached(&subject) {
-            Ok(list) => {
-                let wants = |a: &Attached| {
-                    self.options.attachments.wants(a.tag.as_deref(), a.descriptor.artifact_type.as_deref())
-                        && a.descriptor.digest != subject
-                };
-                let mut list: Vec<(Brief, Option<String>)> =
-                    list.into_iter().filter(wants).map(|a| (Brief::from(&a.descriptor), a.tag)).collect();
-                list.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
-                list.dedup();
-                if list.is_empty() {
-                    return Ok(());
-                }
-                let finding = Finding::Attached { subject: subject.clone(), source, list: list.clone() };
-                self.spool.append(&finding)?;
-                let mut shared = self.lock();
-                for (brief, _) in &list {
-                    shared.queue_manifest(brief.clone(), source, true, depth + 1);
-                }
-                shared.attached.push((subject, source, list));
-            }
-            Err(error) => {
-                self.lock().failed.insert((subject, source), Arc::new(error));
-            }
-        }
-        Ok(())
-    }
-
-    fn config(&self, brief: &Brief, source: usize) -> std::io::Result<()> {
-        if self.lock().contents.contains_key(&brief.digest) {
-            return Ok(());
-        }
-        // Only a help for the platform: what is wrong with a configuration is found, and said, when it is transferred.
-        let mut bytes = Vec::new();
-        if let Ok(reader) = self.sources[source].open_blob(&brief.digest, brief.size, 0)
-            && std::io::Read::read_to_end(&mut std::io::Read::take(reader, MAX_CONFIG + 1), &mut bytes)
-                .is_ok()
-            && bytes.len() as u64 == brief.size
-            && brief.digest.matches(&bytes)
-        {
-            self.keep(&brief.digest, &bytes)?;
-        }
-        Ok(())
-    }
-
-    fn keep(&self, digest: &Digest, bytes: &[u8]) -> std::io::Result<()> {
-        if !bytes.is_empty() && !self.lock().contents.contains_key(digest) {
-            let finding = Finding::Content { digest: digest.clone(), size: bytes.len() as u64 };
-            let at = self.spool.append_content(&finding, bytes)?;
-            self.lock().contents.insert(digest.clone(), (at, bytes.len() as u32));
-        }
-        Ok(())
-    }
-}
-
-impl Shared {
-    fn queue_manifest(&mut self, brief: Brief, source: usize, selected: bool, depth: u8) {
-        // What was surveyed as selected needs no second look as unselected.
-        if self.seen.contains(&(brief.digest.clone(), source, true))
-            || !self.seen.insert((brief.digest.clone(), source, selected))
-        {
-            return;
-        }
-        self.queue.push_back(Task::Manifest { brief, source, selected, depth });
     }
 }
 

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::body::Start;
 use super::fetch::{FetchError, PIECE, fetch};
 use super::journal::{Earlier, Journal, Mark};
+use super::room::check_room;
 use super::{Progress, TransferError, for_each};
 use crate::bundle::Bundle;
 use crate::bundle::head::{GAP_PREFIX, Head};
@@ -82,7 +82,13 @@ impl Files {
             path: unfinished.to_owned(),
             action: "the earlier file can't be moved aside",
             source,
-        })
+        })?;
+        let sidecar = Self::new(unfinished, unfinished).sidecar;
+        if unfinished != self.partial && sidecar != self.sidecar {
+            // A record of a file that is no more; that it stays is no harm.
+            std::fs::remove_file(&sidecar).ok();
+        }
+        Ok(())
     }
 }
 
@@ -230,41 +236,6 @@ fn open_partial(files: &Files, goes_on: bool) -> Result<File, TransferError> {
         options.create_new(true);
     }
     options.open(&files.partial).map_err(local("the file can't be created"))
-}
-
-/// Checks that the file system can hold the file.
-///
-/// # Errors
-/// [`TransferError::NoSpace`] or [`TransferError::TooLong`]; a file system that does not tell is not an error.
-pub fn check_room(path: &Path, file: &File, length: u64) -> Result<(), TransferError> {
-    let taken = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
-    check_room_for(path, file, length, length.saturating_sub(taken))
-}
-
-/// Checks that the file system can hold files of up to `longest` bytes and takes `needed` bytes more.
-pub(super) fn check_room_for(
-    path: &Path,
-    file: &File,
-    longest: u64,
-    needed: u64,
-) -> Result<(), TransferError> {
-    /// Type number of FAT in Linux's `statfs`.
-    const MSDOS_SUPER_MAGIC: i64 = 0x4d44;
-    /// FAT keeps lengths in 32 bits.
-    const FAT_LIMIT: u64 = u32::MAX as u64;
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(stat) = rustix::fs::fstatfs(file) else {
-        return Ok(());
-    };
-    if stat.f_type == MSDOS_SUPER_MAGIC && longest > FAT_LIMIT {
-        let (folder, system) = (folder.to_owned(), "FAT");
-        return Err(TransferError::TooLong { folder, system, needed: longest, limit: FAT_LIMIT });
-    }
-    let free = stat.f_bavail.saturating_mul(stat.f_bsize.unsigned_abs());
-    if free < needed {
-        return Err(TransferError::NoSpace { folder: folder.to_owned(), needed, free });
-    }
-    Ok(())
 }
 
 /// Writes the trailer, makes all durable and gives the final names; returns how long the sync took.

@@ -11,8 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::archive::{Job, Written, check_room_for, owner};
+use super::archive::{Job, Written, owner};
 use super::fetch::{FetchError, PIECE, fetch};
+use super::room::{self, Need};
 use super::{Progress, TransferError, for_each, sync_folder_of, write_whole};
 use crate::bundle::head::{DOCKER_MANIFEST_PATH, Head, INDEX_PATH, LAYOUT_PATH, layout_file};
 use crate::bundle::record::RECORD_PATH;
@@ -125,7 +126,7 @@ fn check_room(head: &Head, partial: &Path, partial_file: &File) -> Result<(), Tr
     let rows = head.record.blobs.iter();
     let sizes: Vec<u64> = rows.filter(|row| missing(&row.size, row.digest)).map(|row| row.size).collect();
     let longest = sizes.iter().copied().max().unwrap_or(0);
-    check_room_for(&partial.join("blobs"), partial_file, longest, sizes.iter().sum())
+    room::check(partial, partial_file, Need { longest, bytes: sizes.iter().sum() })
 }
 
 /// Makes way for the layout: nothing stands under its name, or a layout that an earlier run of the same images ended

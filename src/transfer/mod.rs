@@ -8,6 +8,7 @@ mod error;
 pub mod fetch;
 pub mod journal;
 pub mod layout;
+pub mod room;
 
 pub use error::TransferError;
 

@@ -55,7 +55,9 @@ fn tags_derived_from_digests_are_looked_for_on_roots_and_kept_children() {
     let all = temp.path().join("all.tar");
     pack(&all, [&name]).run().success();
     let packed = Packed::open(&all);
-    signed.tagged.iter().for_each(|(_, root)| packed.has_all(&signed.content, root));
+    for (_, root) in &signed.tagged {
+        packed.has_all(&signed.content, root);
+    }
     let mut tags: Vec<_> = packed.image(&name).attached.iter().map(|a| a.tag.clone().unwrap()).collect();
     tags.sort();
     let mut expected: Vec<_> = signed.tagged.iter().map(|(tag, _)| tag.clone()).collect();
@@ -137,7 +139,9 @@ fn referrers_come_by_the_paged_api_and_by_the_fallback_tag_alike() {
         let name = format!("r.example/app:v1={}/app:v1", hostile.host());
         pack(&path, [&name]).run().success();
         let packed = Packed::open(&path);
-        all.iter().for_each(|artifact| packed.has_all(&content, artifact));
+        for artifact in &all {
+            packed.has_all(&content, artifact);
+        }
         let image = packed.image("r.example/app:v1");
         assert_eq!(image.attached.len(), all.len());
         assert!(image.attached.iter().all(|attached| attached.tag.is_none()));

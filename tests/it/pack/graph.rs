@@ -192,22 +192,28 @@ fn bombs_are_refused() {
     let filler = "x".repeat(4 * 1024 * 1024);
     let large =
         content.manifest(OCI_INDEX, &json!({ "schemaVersion": 2, "manifests": [], "filler": filler }));
-    refused(&content, &large).code(3).stderr_has("4 MiB");
+    refused(&content, &large).code(3).stderr_has("at most 4194304");
     // The limit is for what is read, whatever was announced.
     let mut small = large.clone();
     small.size = 500;
     let index = content.index(&[small]);
     refused(&content, &index).code(3).stderr_has(&large.digest.to_string());
 
-    let deep = format!("{{\"schemaVersion\":2,\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    // Nested where nobody looks it is only bytes; where a list of children belongs it is none.
     let hostile = Hostile::honest();
     let image = content.image("linux/amd64", &[]);
     hostile.seed("app", &content, &image, Some("v1"));
-    let answer = Response::new(200).with("Content-Type", OCI_INDEX).body(deep);
-    hostile.fault(Fault::on("GET|HEAD", "/manifests/v1", Action::Respond(answer)));
-    let temp = temp();
-    let path = temp.path().join("out.tar");
-    pack(&path, [format!("{}/app:v1", hostile.host())]).run().code(3).stderr_has("can't be used");
+    for (field, code) in [("unknown", 0), ("manifests", 3)] {
+        let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!("{{\"schemaVersion\":2,\"{field}\":{open}{close}}}");
+        let answer = Response::new(200).with("Content-Type", OCI_INDEX).body(deep);
+        hostile.clear_faults();
+        hostile.fault(Fault::on("GET|HEAD", "/manifests/", Action::Respond(answer)));
+        let temp = temp();
+        let path = temp.path().join("out.tar");
+        let outcome = pack(&path, [format!("{}/app:v1", hostile.host())]).run().code(code);
+        assert!(code == 0 || outcome.stderr.contains("can't be used"), "{outcome}");
+    }
 
     // Twenty indexes one in the other are more than any image needs.
     let mut content = Content::new();
@@ -251,4 +257,31 @@ fn a_manifest_that_is_a_layer_elsewhere_brings_its_own_content_all_the_same() {
     let index = content.index(&[carrier, inner]);
     let (_, packed) = packed(&content, &index, &[]);
     packed.has_all(&content, &index);
+}
+
+#[test]
+fn what_one_repository_lacks_another_may_have() {
+    let mut content = Content::new();
+    let here = content.image("linux/amd64", &[layer(1, 900)]);
+    let elsewhere = content.image("linux/arm64", &[layer(2, 900)]);
+    let index = content.index(&[here, elsewhere.clone()]);
+    let hostile = Hostile::honest();
+    hostile.seed("b", &content, &index, Some("v1"));
+    let mut sparse = content.clone();
+    sparse.blobs.remove(&elsewhere.digest);
+    hostile.seed("a", &sparse, &index, Some("v1"));
+    hostile.seed("c", &sparse, &index, Some("v1"));
+    let temp = temp();
+    let names = ["a", "b", "c"].map(|name| format!("{}/{name}:v1", hostile.host()));
+    let mut files = Vec::new();
+    for (at, order) in [[0, 1, 2], [1, 2, 0], [2, 1, 0]].into_iter().enumerate() {
+        let path = temp.path().join(format!("{at}.tar"));
+        let outcome = pack(&path, order.map(|at| &names[at])).args(["--jobs", "1"]).run().success();
+        outcome.never_says("does not have it");
+        let packed = Packed::open(&path);
+        packed.has_all(&content, &index);
+        assert!(packed.record().absent.is_empty());
+        files.push(std::fs::read(path).unwrap());
+    }
+    assert!(files[0] == files[1] && files[1] == files[2]);
 }

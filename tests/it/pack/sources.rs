@@ -56,7 +56,9 @@ fn references_of_every_form_come_from_a_real_registry() {
         assert_eq!(packed.image(name).root, images[*at].digest);
     }
     assert_eq!(packed.names().len(), expected.len());
-    images.iter().for_each(|image| packed.has_all(&content, image));
+    for image in &images {
+        packed.has_all(&content, image);
+    }
     // What a renamed image was pulled by is not forgotten, nor is what a tag meant.
     let renamed = packed.image("docker.io/tools/renamed:1").reference.clone().unwrap();
     assert_eq!(renamed.to_string(), format!("{host}/demo/app:v1@{}", digest(0)));

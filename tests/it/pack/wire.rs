@@ -87,7 +87,7 @@ fn content_that_is_wrong_is_refused_by_name_and_leaves_no_bundle() {
         for (action, why) in [
             (Action::FlipByte(700), "hash to"),
             (Action::ExtraBytes(1), "more than the announced"),
-            (Action::ReplaceBody(short), "ends after 600"),
+            (Action::ReplaceBody(short), "416"),
             (Action::WrongContentRange, "another range"),
         ] {
             hostile.clear_faults();
@@ -98,7 +98,7 @@ fn content_that_is_wrong_is_refused_by_name_and_leaves_no_bundle() {
                 // Asked for the rest, it says that there is none.
                 Action::ReplaceBody(_) => {
                     let ranged = Matcher::on("GET", &path).header("range");
-                    hostile.fault(Fault::new(ranged, Action::ShortBody(0)));
+                    hostile.fault(Fault::new(ranged, Action::status(416)));
                 }
                 _ => {}
             }
@@ -114,7 +114,10 @@ fn content_that_is_wrong_is_refused_by_name_and_leaves_no_bundle() {
     hostile.clear_faults();
     hostile.fault(Fault::on("*", "/manifests/", Action::WrongDigestHeader));
     let temp = temp();
-    pack(&temp.path().join("out.tar"), [&name]).run().code(3).stderr_has("hash to");
+    pack(&temp.path().join("out.tar"), [&name])
+        .run()
+        .code(4)
+        .stderr_has("does not have manifest app@sha256:0123");
     assert!(listing(temp.path()).is_empty());
 }
 

@@ -1,0 +1,280 @@
+//! The workers of a survey: a queue of tasks, each of which may add others.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::{Answer, Brief, Finding, Options, Root, Wish, is_surveyed};
+use crate::graph::spool::Spool;
+use crate::oci::{Digest, Manifest};
+use crate::select::Attachments;
+use crate::store::{Attached, Source, StoreError, read_manifest};
+
+/// How deep indexes may nest, and how long a chain of attachments to attachments may be. Real images use two levels,
+/// signed SBOMs three; the bound only stops what was built to be endless.
+const MAX_DEPTH: u8 = 16;
+
+/// The largest image configuration that is read while planning, in bytes; Docker's own limit is below it.
+const MAX_CONFIG: u64 = 8 * 1024 * 1024;
+
+/// Surveys `wishes`: resolves, reads manifests, asks what is attached, on as many threads as the options say.
+pub(super) fn survey(
+    sources: &[Arc<dyn Source>],
+    wishes: &[Wish],
+    spool: &Spool,
+    options: &Options<'_>,
+) -> Shared {
+    let shared = Shared { queue: (0..wishes.len()).map(Task::Resolve).collect(), ..Shared::default() };
+    let crew = Crew { sources, wishes, options, spool, shared: Mutex::new(shared), wake: Condvar::new() };
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.max(1) {
+            scope.spawn(|| crew.work());
+        }
+    });
+    crew.shared.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+enum Task {
+    Resolve(usize),
+    Manifest { brief: Brief, source: usize, selected: bool, depth: u8 },
+    Attached { subject: Digest, source: usize, depth: u8 },
+    Config { brief: Brief, source: usize },
+}
+
+/// What the workers share, and in the end what they found.
+#[derive(Default)]
+pub(super) struct Shared {
+    queue: VecDeque<Task>,
+    running: usize,
+    stop: bool,
+    seen: HashSet<(Digest, usize, bool)>,
+    /// What was read from which source: one source's word on what it has is not another's.
+    read: HashSet<(Digest, usize)>,
+    pub(super) roots: Vec<Root>,
+    pub(super) unresolved: BTreeMap<usize, StoreError>,
+    pub(super) contents: HashMap<Digest, (u64, u32)>,
+    pub(super) attached: Vec<Answer>,
+    pub(super) absent: HashSet<(Digest, usize)>,
+    pub(super) failed: HashMap<(Digest, usize), Arc<StoreError>>,
+    pub(super) spool_error: Option<std::io::Error>,
+}
+
+struct Crew<'a> {
+    sources: &'a [Arc<dyn Source>],
+    wishes: &'a [Wish],
+    options: &'a Options<'a>,
+    spool: &'a Spool,
+    shared: Mutex<Shared>,
+    wake: Condvar,
+}
+
+impl Crew<'_> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let mut shared = self.lock();
+            let task = loop {
+                if shared.stop {
+                    return;
+                }
+                if let Some(task) = shared.queue.pop_front() {
+                    break task;
+                }
+                if shared.running == 0 {
+                    return;
+                }
+                shared = self.wake.wait(shared).unwrap_or_else(PoisonError::into_inner);
+            };
+            shared.running += 1;
+            drop(shared);
+            let outcome = self.carry_out(task);
+            let mut shared = self.lock();
+            shared.running -= 1;
+            if let Err(error) = outcome {
+                shared.spool_error = Some(error);
+                shared.stop = true;
+            }
+            let has_failed = !shared.failed.is_empty() || !shared.unresolved.is_empty();
+            if has_failed && !self.options.keep_going {
+                shared.stop = true;
+            }
+            drop(shared);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Does one task; only a failing spool is an error, all else is recorded.
+    fn carry_out(&self, task: Task) -> std::io::Result<()> {
+        match task {
+            Task::Resolve(at) => self.resolve(at),
+            Task::Manifest { brief, source, selected, depth } => {
+                self.manifest(&brief, source, selected, depth)
+            }
+            Task::Attached { subject, source, depth } => self.attached(subject, source, depth),
+            Task::Config { brief, source } => self.config(&brief, source),
+        }
+    }
+
+    fn resolve(&self, at: usize) -> std::io::Result<()> {
+        let wish = &self.wishes[at];
+        match self.sources[wish.source].resolve(&wish.selector) {
+            Ok(descriptor) => {
+                let root = Brief::from(&descriptor);
+                self.spool.append(&Finding::Root {
+                    name: wish.name.clone(),
+                    reference: wish.reference.clone(),
+                    source: wish.source,
+                    root: root.clone(),
+                })?;
+                let mut shared = self.lock();
+                shared.roots.push(Root {
+                    name: wish.name.clone(),
+                    reference: wish.reference.clone(),
+                    source: wish.source,
+                    root: root.clone(),
+                });
+                shared.queue_manifest(root, wish.source, true, 0);
+            }
+            Err(error) => {
+                self.lock().unresolved.insert(at, error);
+            }
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, brief: &Brief, source: usize, selected: bool, depth: u8) -> std::io::Result<()> {
+        let from = self.sources[source].as_ref();
+        let place = (brief.digest.clone(), source);
+        let (held, was_read) = {
+            let shared = self.lock();
+            (shared.contents.get(&brief.digest).copied(), shared.read.contains(&place))
+        };
+        let bytes = match held {
+            Some((at, length)) if was_read => Ok(self.spool.read(at, length as usize)?),
+            _ => read_manifest(from, &brief.into()),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            // Depth 0 is a name that was resolved and is gone: its failure. Below it, the source is sparse.
+            Err(error) if error.is_not_found() && depth > 0 => {
+                self.spool.append(&Finding::Absent { digest: brief.digest.clone(), source })?;
+                self.lock().absent.insert(place);
+                return Ok(());
+            }
+            Err(error) => {
+                self.lock().failed.insert(place, Arc::new(error));
+                return Ok(());
+            }
+        };
+        let manifest = Manifest::parse(&bytes, &brief.media_type);
+        self.keep(&brief.digest, &bytes)?;
+        self.lock().read.insert(place.clone());
+        let unusable =
+            |source| StoreError::Manifest { place: from.place(), digest: brief.digest.clone(), source };
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                self.lock().failed.insert(place, Arc::new(unusable(error)));
+                return Ok(());
+            }
+        };
+        if depth >= MAX_DEPTH {
+            let why = format!("manifests are nested deeper than {MAX_DEPTH} levels below it or above it");
+            let error = StoreError::Invalid { place: format!("{} {}", from.place(), brief.digest), why };
+            self.lock().failed.insert(place, Arc::new(error));
+            return Ok(());
+        }
+        let mut shared = self.lock();
+        match &manifest {
+            Manifest::Index(index) => {
+                let keep = self.options.select.children(&index.manifests);
+                for (child, keep) in index.manifests.iter().zip(keep) {
+                    let selected = selected && keep;
+                    if is_surveyed(child) && (selected || self.options.keep_unselected) {
+                        shared.queue_manifest(child.into(), source, selected, depth + 1);
+                    }
+                }
+            }
+            // The platform of an image without an index stands in its configuration alone.
+            Manifest::Image(image)
+                if depth == 0 && image.is_runnable() && image.config.size <= MAX_CONFIG =>
+            {
+                shared.queue.push_back(Task::Config { brief: (&image.config).into(), source });
+            }
+            Manifest::Image(_) => {}
+        }
+        if selected && self.options.attachments != Attachments::None {
+            shared.queue.push_back(Task::Attached { subject: brief.digest.clone(), source, depth });
+        }
+        Ok(())
+    }
+
+    fn attached(&self, subject: Digest, source: usize, depth: u8) -> std::io::Result<()> {
+        match self.sources[source].attached(&subject) {
+            Ok(list) => {
+                let wants = |a: &Attached| {
+                    self.options.attachments.wants(a.tag.as_deref(), a.descriptor.artifact_type.as_deref())
+                        && a.descriptor.digest != subject
+                };
+                let mut list: Vec<(Brief, Option<String>)> =
+                    list.into_iter().filter(wants).map(|a| (Brief::from(&a.descriptor), a.tag)).collect();
+                list.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
+                list.dedup();
+                if list.is_empty() {
+                    return Ok(());
+                }
+                let finding = Finding::Attached { subject: subject.clone(), source, list: list.clone() };
+                self.spool.append(&finding)?;
+                let mut shared = self.lock();
+                for (brief, _) in &list {
+                    shared.queue_manifest(brief.clone(), source, true, depth + 1);
+                }
+                shared.attached.push((subject, source, list));
+            }
+            Err(error) => {
+                self.lock().failed.insert((subject, source), Arc::new(error));
+            }
+        }
+        Ok(())
+    }
+
+    fn config(&self, brief: &Brief, source: usize) -> std::io::Result<()> {
+        if self.lock().contents.contains_key(&brief.digest) {
+            return Ok(());
+        }
+        // Only a help for the platform: what is wrong with a configuration is found, and said, when it is transferred.
+        let mut bytes = Vec::new();
+        if let Ok(reader) = self.sources[source].open_blob(&brief.digest, brief.size, 0)
+            && std::io::Read::read_to_end(&mut std::io::Read::take(reader, MAX_CONFIG + 1), &mut bytes)
+                .is_ok()
+            && bytes.len() as u64 == brief.size
+            && brief.digest.matches(&bytes)
+        {
+            self.keep(&brief.digest, &bytes)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self, digest: &Digest, bytes: &[u8]) -> std::io::Result<()> {
+        if !bytes.is_empty() && !self.lock().contents.contains_key(digest) {
+            let finding = Finding::Content { digest: digest.clone(), size: bytes.len() as u64 };
+            let at = self.spool.append_content(&finding, bytes)?;
+            self.lock().contents.insert(digest.clone(), (at, bytes.len() as u32));
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn queue_manifest(&mut self, brief: Brief, source: usize, selected: bool, depth: u8) {
+        // What was surveyed as selected needs no second look as unselected.
+        if self.seen.contains(&(brief.digest.clone(), source, true))
+            || !self.seen.insert((brief.digest.clone(), source, selected))
+        {
+            return;
+        }
+        self.queue.push_back(Task::Manifest { brief, source, selected, depth });
+    }
+}
