@@ -3,7 +3,7 @@
 use super::{assert_tag, assert_whole, pack, shop};
 use crate::support::barge::barge;
 use crate::support::hostile::Hostile;
-use crate::support::peers::{RealRegistry, skopeo};
+use crate::support::peers::{PASSWORD, RealRegistry, RegistryOptions, USER, skopeo};
 
 /// What two real registries have after one run between them.
 #[test]
@@ -72,4 +72,30 @@ fn a_second_push_only_reads_and_little() {
         assert_eq!(manifests.len(), 8 + tags + fallback, "{}", to.transcript());
         assert_eq!(to.requests_on("*", "/referrers/").len(), 1);
     }
+}
+
+#[test]
+fn tls_is_verified_and_credentials_are_needed() {
+    let options = RegistryOptions { auth: true, tls: true, ..RegistryOptions::default() };
+    let (from, to) = (RealRegistry::start_with(&options), RealRegistry::start_with(&options));
+    let shop = shop();
+    from.push("team/app", &shop.content, &shop.app, Some("v1"));
+    let (image, target) = (format!("{}/team/app:v1", from.host()), format!("{}/copy", to.host()));
+    let creds = format!("{USER}:{PASSWORD}");
+    let trust = tempfile::tempdir().unwrap();
+    for (registry, name) in [(&from, "from.crt"), (&to, "to.crt")] {
+        std::fs::copy(registry.certificates().join("ca.crt"), trust.path().join(name)).unwrap();
+    }
+    let trust = trust.path().to_str().unwrap();
+    barge(["mirror", &image, &target, "--creds", &creds]).run().code(4);
+    let denied = barge(["mirror", &image, &target, "--cert-dir", trust]).run();
+    denied.code(4).stderr_has("hint: log in").never_says(PASSWORD);
+    let wrong =
+        barge(["mirror", &image, &target, "--cert-dir", trust, "--creds", &format!("{USER}:wr0ng")]).run();
+    wrong.code(4).never_says("wr0ng");
+    barge(["mirror", &image, &target, "--cert-dir", trust, "--creds", &creds]).run().success();
+    let there = to.client().manifest("copy", "v1").expect("the tag was put");
+    assert!(shop.app.digest.matches(&there));
+    let again = barge(["mirror", &image, &target, "--tls-verify", "false", "--creds", &creds]).run();
+    again.success().stdout_has("NOTHING CHANGED");
 }
