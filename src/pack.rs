@@ -19,7 +19,7 @@ use crate::graph::{Graph, NodeId, Presence};
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan::{self, Item, Summary};
 use crate::select::{Attachments, Reason, Select, Wanted};
-use crate::store::{Source, StoreError};
+use crate::store::Source;
 use crate::transfer::archive::{self, Files, Job, Reuse, Written};
 use crate::transfer::journal::{Earlier, Journal, Mark};
 use crate::transfer::{Progress, TransferError, layout};
@@ -498,16 +498,4 @@ fn absence_warnings(graph: &Graph) -> Vec<Warning> {
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// Returns the error that a store gave, where a pack failed by one.
-#[must_use]
-pub fn store_error(error: &PackError) -> Option<&StoreError> {
-    match error {
-        PackError::Transfer(TransferError::Blob { source, .. } | TransferError::Target(source)) => {
-            Some(source)
-        }
-        PackError::Transfer(TransferError::Survey(SurveyError::Image { source, .. })) => Some(source),
-        _ => None,
-    }
 }

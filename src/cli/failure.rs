@@ -6,6 +6,7 @@ use barge::graph::survey::SurveyError;
 use barge::input::{InputError, OpenError};
 use barge::pack::PackError;
 use barge::store::StoreError;
+pub use barge::store::chain;
 use barge::transfer::TransferError;
 
 use super::printer::bytes;
@@ -243,19 +244,4 @@ impl From<PackError> for Failure {
             other => Self::new(BAD_INPUT, "pack", &other),
         }
     }
-}
-
-/// Returns an error and its causes in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -8,7 +8,7 @@ use super::sparse::{self, Refusal};
 use super::{Prepared, PushError, RepoId, lock};
 use crate::graph::{NodeId, Presence};
 use crate::oci::{Digest, media_type};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, chain};
 use crate::transfer::for_each;
 
 impl Prepared<'_> {
@@ -184,15 +184,4 @@ impl Prepared<'_> {
         }
         Ok(())
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

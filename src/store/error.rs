@@ -159,3 +159,19 @@ fn listed(messages: &[RegistryMessage]) -> String {
     texts.truncate(4);
     format!(": {}", texts.join("; "))
 }
+
+/// Returns an error and its causes in one line, saying nothing twice.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

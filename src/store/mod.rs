@@ -12,7 +12,7 @@ pub mod tar;
 
 use std::io::Read;
 
-pub use error::{RegistryMessage, StoreError};
+pub use error::{RegistryMessage, StoreError, chain};
 
 use crate::oci::manifest::MAX_MANIFEST_SIZE;
 use crate::oci::{Descriptor, Digest, ManifestError};

@@ -36,9 +36,9 @@ use crate::bundle::record::RECORD_PATH;
 use crate::bundle::table::{BlobRef, Role};
 use crate::bundle::trailer::{TRAILER_SIZE, Trailer};
 use crate::oci::{Digest, Reference};
-use crate::store::StoreError;
 use crate::store::archive::END_OF_ARCHIVE;
 use crate::store::layout::open_archive;
+use crate::store::{StoreError, chain};
 use crate::transfer::{Progress, for_each};
 
 /// How to verify.
@@ -394,14 +394,4 @@ impl Bad {
         }
         !verdict.header
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
