@@ -25,10 +25,12 @@
 pub mod bundle;
 pub mod graph;
 pub mod input;
+pub mod inventory;
 pub mod oci;
 pub mod pack;
 pub mod plan;
 pub mod push;
+pub mod request;
 pub mod select;
 pub mod store;
 pub mod transfer;

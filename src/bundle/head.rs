@@ -6,11 +6,12 @@ use std::io::{self, BufWriter, Write};
 use oci_spec::image::{DescriptorBuilder, ImageIndexBuilder, MediaType, OciLayoutBuilder};
 
 use super::record::{
-    AttachedEntry, FORMAT_VERSION, FailedEntry, ImageEntry, RECORD_PATH, RECORD_TYPE, Record,
+    AttachedEntry, BaseRecord, FORMAT_VERSION, FailedEntry, ImageEntry, RECORD_PATH, RECORD_TYPE, Record,
 };
 use super::table::{AbsentRow, AbsentTable, BlobRow, BlobTable, Role, TableError};
 use crate::graph::{Graph, Image, Kind, NodeId, Presence};
 use crate::oci::{Digest, Reference, RepositoryName};
+use crate::select::Reason;
 use crate::store::archive::{ArchiveFile, BLOCK, entry_length, header, header_length, padded};
 use crate::store::{Result, StoreError};
 
@@ -109,10 +110,24 @@ impl Head {
         });
         let blobs = BlobTable::new(rows)?;
         let body_length = at;
-        let index = index(graph, &whole)?;
+        // A tool that knows nothing of deltas must find nothing to import, never half an image.
+        let is_relied_on = |id: &NodeId| graph.node(*id).presence == Presence::Absent(Reason::Base);
+        let importable: Vec<&Image> = whole
+            .iter()
+            .filter(|image| !graph.image_closure(image).iter().any(is_relied_on))
+            .copied()
+            .collect();
+        let index = index(graph, &importable)?;
         let docker_manifest = docker_manifest(graph, &whole)?;
         let record = Record {
             absent: absent(graph)?,
+            base: graph.reliance.as_ref().map(|reliance| {
+                Box::new(BaseRecord {
+                    bases: reliance.bases.clone(),
+                    removed: reliance.removed.clone(),
+                    repositories: reliance.repositories.clone(),
+                })
+            }),
             blobs,
             docker_manifest: docker_manifest.as_deref().map(Digest::sha256),
             failed,
@@ -241,6 +256,7 @@ fn absent(graph: &Graph) -> std::result::Result<AbsentTable, TableError> {
             media_type: graph.media_type(id).to_owned(),
             platform: graph.platform(id).cloned(),
             reason,
+            repositories: graph.reliance.as_ref().map_or(Vec::new(), |reliance| reliance.places(id).to_vec()),
             size: node.size,
         }),
         _ => None,

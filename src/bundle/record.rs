@@ -8,6 +8,8 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use super::table::{AbsentTable, BlobTable};
+use crate::graph::reliance::{BaseEntry, Seen};
+use crate::inventory::state_code;
 use crate::oci::{Algorithm, Digest, Hasher, Platform, Reference};
 
 /// Path of the record in an archive.
@@ -63,6 +65,19 @@ pub struct FailedEntry {
     pub root: Option<Digest>,
 }
 
+/// What a delta bundle builds on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseRecord {
+    /// The bases, sorted.
+    pub bases: Vec<BaseEntry>,
+    /// Names that the bases have and that are no longer wanted, sorted. Nothing is ever deleted for them.
+    #[serde(default)]
+    pub removed: Vec<String>,
+    /// The repositories that the rows of `absent` point to, sorted.
+    #[serde(default)]
+    pub repositories: Vec<Seen>,
+}
+
 /// The record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -70,6 +85,9 @@ pub struct Record {
     /// Content of the closure that is left out, with the reasons.
     #[serde(default)]
     pub absent: AbsentTable,
+    /// What it builds on, where it is a delta bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Box<BaseRecord>>,
     /// Content that the bundle holds, in the order of the file.
     pub blobs: BlobTable,
     /// Digest of `manifest.json`, where there is one.
@@ -100,6 +118,9 @@ pub enum RecordError {
     /// Another document.
     #[error("`barge.json` has the media type `{0}`, not `{RECORD_TYPE}`")]
     MediaType(String),
+    /// A row that points beyond the list of repositories.
+    #[error("`barge.json` says of {0} that a repository has it which it does not list")]
+    Repository(Digest),
     /// A newer format.
     #[error("the bundle has format version {0}; this barge reads version {FORMAT_MAJOR}: use a newer barge")]
     Version(String),
@@ -122,6 +143,13 @@ impl Record {
         if record.format_version.split('.').next() != Some(FORMAT_MAJOR) {
             return Err(RecordError::Version(shown(&record.format_version)));
         }
+        // What a row says of repositories is looked up without asking again.
+        let listed = record.base.as_ref().map_or(0, |base| base.repositories.len());
+        if let Some(row) =
+            record.absent.iter().find(|row| row.repositories.iter().any(|at| *at as usize >= listed))
+        {
+            return Err(RecordError::Repository(row.digest));
+        }
         match record.requires.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
             Some(feature) => Err(RecordError::Feature(shown(feature))),
             None => Ok(record),
@@ -134,6 +162,13 @@ impl Record {
     /// What `to` says on writing.
     pub fn write(&self, to: impl Write) -> io::Result<()> {
         serde_json::to_writer(to, self).map_err(io::Error::from)
+    }
+
+    /// Returns the state code that a target should read back once the bundle is pushed.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let images = self.images.iter();
+        state_code(images.map(|image| (image.name.to_string(), &image.root, image.platforms.as_slice())))
     }
 
     /// Returns the bundle ID and the length of the record's bytes, without keeping them.
@@ -169,6 +204,7 @@ mod tests {
         let digest = Digest::sha256(b"root");
         Record {
             absent: AbsentTable::default(),
+            base: None,
             blobs: BlobTable::default(),
             docker_manifest: None,
             failed: Vec::new(),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use indexmap::IndexSet;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeSeq, Serializer};
 
@@ -68,6 +69,9 @@ pub struct AbsentRow {
     pub platform: Option<Platform>,
     /// Why it is left out.
     pub reason: Reason,
+    /// Where a base saw it: places in the record's list of repositories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<u32>,
     /// Length of the content in bytes.
     pub size: u64,
 }
@@ -261,6 +265,8 @@ struct PackedAbsent {
     platform: u16,
     media_type: u16,
     reason: Reason,
+    /// Which of the sets of repositories; rows share them.
+    set: u32,
 }
 
 /// The table of absent content, sorted by digest.
@@ -268,6 +274,7 @@ struct PackedAbsent {
 pub struct AbsentTable {
     rows: Vec<PackedAbsent>,
     types: Types,
+    sets: Box<IndexSet<Vec<u32>>>,
     platforms: Vec<Option<Platform>>,
 }
 
@@ -294,12 +301,15 @@ impl AbsentTable {
         });
         let platform =
             u16::try_from(platform).ok().filter(|id| *id < MAX_TYPES).ok_or(TableError::TooManyTypes)?;
+        let set =
+            u32::try_from(self.sets.insert_full(row.repositories).0).map_err(|_| TableError::TooLong)?;
         self.rows.push(PackedAbsent {
             digest: row.digest,
             size: row.size,
             platform,
             media_type,
             reason: row.reason,
+            set,
         });
         Ok(())
     }
@@ -343,6 +353,7 @@ impl AbsentTable {
             media_type: self.types.0[usize::from(row.media_type)].clone(),
             platform: self.platforms[usize::from(row.platform)].clone(),
             reason: row.reason,
+            repositories: self.sets.get_index(row.set as usize).cloned().unwrap_or_default(),
             size: row.size,
         }
     }

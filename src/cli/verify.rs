@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use barge::bundle::verify::{Finding, Form, Kind, Options, Report, VerifyError, verify, write_request};
+use barge::bundle::verify::{Finding, Form, Kind, Options, Report, VerifyError, verify};
+use barge::request::Request;
 use barge::select::Reason;
 use serde_json::{Value, json};
 
@@ -88,8 +89,11 @@ fn verify_all(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         let report = verify(file, &options, &bars);
         bars.clear();
         let report = report.map_err(|error| failed(error, file))?;
-        let requested = match &args.request {
-            Some(request) if write_request(&report, request)? => Some(request.as_path()),
+        let requested = match (&args.request, Request::of_verification(&report)) {
+            (Some(path), Some(request)) => {
+                request.write(path)?;
+                Some(path.as_path())
+            }
             _ => None,
         };
         let shown = Shown { report: &report, file, requested, asked: args.request.is_some() };

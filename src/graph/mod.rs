@@ -4,6 +4,7 @@
 //! the images sorted by name. Nothing here touches network or disk but through a [`Source`](crate::store::Source) and
 //! the survey's spool.
 
+pub mod reliance;
 pub mod spool;
 pub mod survey;
 
@@ -14,6 +15,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use crate::select::{Reason, Select, choosable};
+use reliance::Reliance;
 use survey::{Survey, is_surveyed};
 
 /// Index of a node in its graph.
@@ -102,6 +104,8 @@ pub struct Graph {
     runnable: HashMap<NodeId, bool>,
     /// The images, sorted by name.
     pub images: Vec<Image>,
+    /// What the graph relies on at the far side; none where it relies on nothing.
+    pub reliance: Option<Reliance>,
 }
 
 /// A survey does not fit together: its spool was damaged, or content contradicts itself.

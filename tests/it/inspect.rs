@@ -157,6 +157,7 @@ fn write_huge(path: &Path, count: u64) {
     let index =
         br#"{"manifests":[],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}"#;
     let record = Record {
+        base: None,
         absent: AbsentTable::default(),
         blobs: BlobTable::new(rows).unwrap(),
         docker_manifest: None,

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use barge::bundle::verify::{Form, Options, VerifyError, request, verify, write_request};
+use barge::bundle::verify::{Form, Options, VerifyError, verify};
 use barge::oci::Digest;
 use barge::pack::Output;
+use barge::request::Request;
 use barge::transfer::Progress;
 use serde_json::Value;
 
@@ -62,19 +63,19 @@ fn the_request_names_what_must_be_sent_again() {
     let packed = packed();
     let clean = check(&packed.path).unwrap();
     let file = packed.temp.path().join("resend.json");
-    assert!(!write_request(&clean, &file).unwrap() && !file.exists());
+    assert_eq!(Request::of_verification(&clean), None);
     let shared = &packed.demo.shared;
     let mut bytes = packed.bytes.clone();
     bytes[packed.offset(&shared.digest) as usize] ^= 1;
     let report = packed.verify_bytes(&bytes).unwrap();
-    assert!(write_request(&report, &file).unwrap());
+    Request::of_verification(&report).unwrap().write(&file).unwrap();
     let bytes = fs::read(&file).unwrap();
-    assert_eq!(Some(&bytes), request(&report).unwrap().as_ref());
     let value: Value = serde_json::from_slice(&bytes).unwrap();
     assert_eq!(String::from_utf8(bytes).unwrap(), value.to_string(), "canonical");
     assert_eq!(value["mediaType"], "application/vnd.barge.request.v1+json");
-    assert_eq!(value["bundle"], packed.bundle().id().unwrap().to_string());
-    assert_eq!(value["images"], serde_json::json!(NAMES));
+    assert_eq!(value["bundles"], serde_json::json!([packed.bundle().id().unwrap()]));
+    let names: Vec<&Value> = value["images"].as_array().unwrap().iter().map(|image| &image["name"]).collect();
+    assert_eq!(names, NAMES);
     assert_eq!(value["blobs"][0]["digest"], shared.digest.to_string());
     assert_eq!(value["blobs"][0]["mediaType"], shared.media_type);
     assert_eq!(value["blobs"][0]["size"], shared.bytes.len());

@@ -168,7 +168,9 @@ pub(super) fn read_record(
     let record = Record::read(&mut hashing).map_err(|error| {
         let id = match &error {
             RecordError::Version(_) | RecordError::Feature(_) => "record-newer",
-            RecordError::Invalid(_) | RecordError::MediaType(_) => "record-damaged",
+            RecordError::Invalid(_) | RecordError::MediaType(_) | RecordError::Repository(_) => {
+                "record-damaged"
+            }
         };
         let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
         (id, format!("{error}{}", shown(&cause)))

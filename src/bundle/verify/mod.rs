@@ -15,7 +15,6 @@ mod kinds;
 mod layout;
 mod read;
 mod report;
-mod request;
 mod salvage;
 mod subject;
 mod walk;
@@ -26,7 +25,6 @@ use std::sync::{Mutex, PoisonError};
 
 pub use kinds::{KINDS, Kind, kind_of};
 pub use report::{Amount, Cost, Counts, Finding, Form, ImageState, Report, Resend};
-pub use request::{REQUEST_TYPE, REQUEST_VERSION, request, write_request};
 
 use self::read::{Buffers, Verdict};
 use self::report::{Findings, shown};
