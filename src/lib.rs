@@ -22,6 +22,7 @@
 //! name is half-written; content goes before what refers to it, tags last; memory does not grow with the size of blobs;
 //! the same inputs and options give the same bytes.
 
+pub mod base;
 pub mod bundle;
 pub mod graph;
 pub mod input;

@@ -18,14 +18,15 @@ use crate::graph::survey::{self, Survey, SurveyError, Wish};
 use crate::graph::{Graph, NodeId, Presence};
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan::{self, Item, Summary};
+use crate::request::Request;
 use crate::select::{Attachments, Reason, Select, Wanted};
 use crate::store::Source;
 use crate::transfer::archive::{self, Files, Job, Reuse, Written};
 use crate::transfer::journal::{Earlier, Journal, Mark};
 use crate::transfer::{Progress, TransferError, layout};
 
-pub use asked::Asked;
-use asked::Selection;
+pub use asked::{Asked, HoldsNothing, Leftover, Relied, Removed};
+use asked::{Recorded, Selection};
 
 /// Where the bundle goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +86,21 @@ pub enum PackError {
         image: Reference,
         /// What it lacks.
         lacking: Vec<Platform>,
+    },
+    /// Nothing of what was requested is in any of the images.
+    #[error("none of the images needs anything of what is requested")]
+    NothingRequested,
+    /// A source is a delta bundle, and what it builds on is not given.
+    #[error(
+        "{count} pieces of content, {digest} of {image} first, are in what the bundle builds on, which is not given"
+    )]
+    BaseNotGiven {
+        /// How many pieces.
+        count: usize,
+        /// The first of them.
+        digest: Digest,
+        /// An image that needs it.
+        image: Reference,
     },
     /// The bundle would be larger than wanted.
     #[error("the bundle would hold {bytes} bytes, more than the {limit} allowed")]
@@ -205,7 +221,8 @@ impl Prepared {
         arguments: &Digest,
         mut state: Option<&mut State>,
     ) -> Result<Self, PackError> {
-        let select = Selection { wanted: &options.wanted, bundles: &asked.bundles };
+        let union = asked.union.clone();
+        let select = Selection { wanted: &options.wanted, bundles: &asked.bundles, union: union.as_deref() };
         let mut unresolved = Vec::new();
         let mut resumed = None;
         let earlier_survey = state.as_mut().and_then(|state| state.take_survey()).transpose()?;
@@ -219,8 +236,11 @@ impl Prepared {
             }
             before => {
                 if let Some(state) = &mut state {
-                    if let Some((survey, earlier)) = before {
-                        state.find_replaced(&survey, &earlier, &select, &options)?;
+                    if let Some((mut survey, earlier)) = before
+                        && !survey.roots.is_empty()
+                    {
+                        let graph = graph_of(&mut survey, &asked, &select)?;
+                        state.find_replaced(&graph, &earlier, &options)?;
                     }
                     state.journal.start_over(arguments)?;
                 }
@@ -240,7 +260,7 @@ impl Prepared {
         if survey.roots.is_empty() {
             return Err(PackError::NothingLeft(std::mem::take(&mut survey.failures)));
         }
-        let graph = Graph::build(&survey, &select).map_err(TransferError::from)?;
+        let graph = graph_of(&mut survey, &asked, &select)?;
         let mut warnings = platform_warnings(&graph, &options)?;
         warnings.extend(absence_warnings(&graph));
         let summary = plan::summarize(&graph);
@@ -295,7 +315,7 @@ impl Prepared {
             return Err(PackError::NoImages);
         };
         if let Output::Folder(folder) = &self.options.output {
-            files = Files::new(&folder.join(own_name(&head.id)), &with_suffix_cut(&files.partial));
+            files = Files::new(&folder.join(own_name(&head)), &with_suffix_cut(&files.partial));
         }
         let goes_on = earlier.is_some() && (files.partial.exists() || ended_with_gaps(&files.archive));
         if !goes_on {
@@ -341,9 +361,11 @@ fn ended_with_gaps(path: &Path) -> bool {
             .is_ok_and(|bundle| bundle.record().is_some_and(|record| !record.failed.is_empty()))
 }
 
-/// Returns the name that a bundle gets in a folder: short, and of letters that FAT and Joliet take.
-fn own_name(id: &Digest) -> String {
-    format!("barge-{}.oci.tar", id.short())
+/// Returns the name that a bundle gets in a folder: short, and of letters that FAT and Joliet take. Other tools pick up
+/// full bundles by their suffix, and must not pick up deltas.
+fn own_name(head: &Head) -> String {
+    let suffix = if head.record.base.is_some() { "barge" } else { "oci.tar" };
+    format!("barge-{}.{suffix}", head.id.short())
 }
 
 fn with_suffix_cut(partial: &Path) -> PathBuf {
@@ -393,23 +415,74 @@ impl State {
     /// Finds the file that an earlier run ended with gaps in a folder, where its name depends on the plan.
     fn find_replaced(
         &mut self,
-        survey: &Survey,
+        graph: &Graph,
         earlier: &Earlier,
-        select: &dyn Select,
         options: &Options,
     ) -> Result<(), PackError> {
         let Output::Folder(folder) = &options.output else { return Ok(()) };
-        if self.replaces.is_some() || survey.roots.is_empty() {
+        if self.replaces.is_some() {
             return Ok(());
         }
-        let graph = Graph::build(survey, select).map_err(TransferError::from)?;
-        let order = plan::file_order(&graph);
-        let head = Head::compose(&graph, &order, &HashSet::new(), &earlier.unresolved)
+        let order = plan::file_order(graph);
+        let head = Head::compose(graph, &order, &HashSet::new(), &earlier.unresolved)
             .map_err(TransferError::from)?;
-        let path = folder.join(own_name(&head.id));
+        let path = folder.join(own_name(&head));
         self.replaces = Some(path).filter(|path| ended_with_gaps(path));
         Ok(())
     }
+}
+
+/// Derives the graph of what is to travel.
+fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) -> Result<Graph, PackError> {
+    let mut graph = Graph::build(survey, select).map_err(TransferError::from)?;
+    if let Some(request) = &asked.request {
+        let needing = images_needing(&graph, request);
+        if needing.is_empty() {
+            return Err(PackError::NothingRequested);
+        }
+        survey.roots.retain(|root| needing.contains(&root.name));
+        graph = Graph::build(survey, select).map_err(TransferError::from)?;
+    }
+    rely_on(&mut graph, asked)?;
+    Ok(graph)
+}
+
+/// Returns the names of the images that need something of what is asked for.
+fn images_needing(graph: &Graph, request: &Request) -> HashSet<Reference> {
+    let is_wanted = |id: &NodeId| request.find(graph.digest(*id)).is_some();
+    let needing = graph.images.iter().filter(|image| graph.image_closure(image).iter().any(is_wanted));
+    needing.map(|image| image.name.clone()).collect()
+}
+
+/// Leaves out what the far side has.
+fn rely_on(graph: &mut Graph, asked: &Asked) -> Result<(), PackError> {
+    let holds = |digest: &Digest, size: u64| match &asked.relied {
+        Some(relied) => relied.holds.seen(digest, size).is_some(),
+        None => false,
+    };
+    let leftover: Vec<NodeId> = graph
+        .nodes()
+        .filter(|(_, digest, node)| {
+            node.presence == Presence::Absent(Reason::Base) && !holds(digest, node.size)
+        })
+        .map(|(id, ..)| id)
+        .collect();
+    let policy = asked.relied.as_ref().map_or(Leftover::Refused, |relied| relied.leftover);
+    if let (Some(first), Leftover::Refused) = (leftover.first(), policy) {
+        return Err(PackError::BaseNotGiven {
+            count: leftover.len(),
+            digest: graph.digest(*first).clone(),
+            image: archive::owner(graph, *first),
+        });
+    }
+    match &asked.relied {
+        Some(relied) if policy != Leftover::KeptIfAny || !leftover.is_empty() => {
+            let removed = (relied.removed)(graph);
+            graph.rely_on(relied.bases.clone(), removed, &*relied.holds, &Recorded(asked));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn survey_sources(

@@ -1,5 +1,6 @@
 //! What a bundle is beyond an OCI layout: its record, its trailer, what is absent and why.
 
+pub mod chain;
 pub mod head;
 pub mod inspect;
 mod open;

@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::table::{AbsentTable, BlobTable};
+use super::table::{AbsentRow, AbsentTable, BlobTable};
 use crate::graph::reliance::{BaseEntry, Seen};
 use crate::inventory::state_code;
 use crate::oci::{Algorithm, Digest, Hasher, Platform, Reference};
@@ -162,6 +162,13 @@ impl Record {
     /// What `to` says on writing.
     pub fn write(&self, to: impl Write) -> io::Result<()> {
         serde_json::to_writer(to, self).map_err(io::Error::from)
+    }
+
+    /// Returns the repositories in which a base saw absent content.
+    #[must_use]
+    pub fn seen(&self, row: &AbsentRow) -> Vec<Seen> {
+        let listed = self.base.as_ref().map(|base| base.repositories.as_slice()).unwrap_or_default();
+        row.repositories.iter().filter_map(|at| listed.get(*at as usize)).cloned().collect()
     }
 
     /// Returns the state code that a target should read back once the bundle is pushed.

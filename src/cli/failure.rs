@@ -232,6 +232,14 @@ impl From<PackError> for Failure {
                 }
                 return failure.hint("leave out images or platforms, or raise --max-size");
             }
+            PackError::NothingRequested => {
+                return Self::new(BAD_INPUT, "nothing-requested", &error)
+                    .hint("name the images that the request lists, from a place that still has them");
+            }
+            PackError::BaseNotGiven { .. } => {
+                return Self::new(BASE_MISSING, "base-not-given", &error)
+                    .hint("name what it follows too; `barge inspect` shows what that is");
+            }
             PackError::NoSuchPlatform { .. } => return Self::new(BAD_INPUT, "platform", &error),
             PackError::PlatformLacking { .. } => {
                 return Self::new(BAD_INPUT, "platform", &error).hint(

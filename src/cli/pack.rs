@@ -107,7 +107,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     };
     interrupt::says("the same command goes on where it stopped");
     let Opened { sources, wishes, bundles, arguments, .. } = opened;
-    let prepared = Prepared::of(Asked { sources, wishes, bundles, arguments }, options)?;
+    let prepared = Prepared::of(Asked { sources, wishes, bundles, arguments, ..Asked::default() }, options)?;
     print_client_warnings(&client, printer);
     for warning in &prepared.warnings {
         printer.warning(&warning.cause, &warning.items);
@@ -203,6 +203,7 @@ fn open(args: &Args, client: &Client) -> Result<Opened, Failure> {
     let mut checked = std::collections::HashSet::new();
     for wish in &opened.wishes {
         if let Some(reference) = &wish.reference
+            && !opened.bundles.contains_key(&wish.source)
             && checked.insert(reference.name.clone())
             && let Err(error) = client.repository(&reference.name, Access::Pull).check()
             && !args.keep_going

@@ -3,5 +3,6 @@
 mod argument;
 mod open;
 
+pub use crate::store::is_attached_tag;
 pub use argument::{Argument, InputError, Place, parse_argument, read_list};
-pub use open::{OpenError, Opened, Opener, is_attached_tag};
+pub use open::{OpenError, Opened, Opener};

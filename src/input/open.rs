@@ -9,7 +9,7 @@ use crate::graph::survey::Wish;
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::store::docker_archive::DockerArchive;
 use crate::store::registry::{Access, Client};
-use crate::store::{ATTACHED_TAG_SUFFIXES, Source, StoreError};
+use crate::store::{Source, StoreError, is_attached_tag};
 
 /// Opens places, each once.
 pub struct Opener<'a> {
@@ -42,15 +42,6 @@ pub enum OpenError {
     /// A place can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Returns whether a tag is derived from a digest: cosign's tags and the referrers fallback tag. Such tags travel as
-/// attachments of what they are derived from, not as images.
-#[must_use]
-pub fn is_attached_tag(tag: &str) -> bool {
-    let base = ATTACHED_TAG_SUFFIXES.iter().find_map(|suffix| tag.strip_suffix(suffix)).unwrap_or(tag);
-    let hex = base.strip_prefix("sha256-").or_else(|| base.strip_prefix("sha512-"));
-    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 impl<'a> Opener<'a> {
@@ -149,13 +140,25 @@ impl<'a> Opener<'a> {
         let bundle = Arc::new(bundle);
         let source = self.source(argument.place.clone(), || bundle.clone());
         if bundle.record().is_some() {
-            self.opened.bundles.entry(source).or_insert(bundle);
+            self.opened.bundles.entry(source).or_insert_with(|| bundle.clone());
         }
+        let before = self.opened.wishes.len();
         self.wishes(
             argument,
             source,
             names.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect(),
-        )
+        )?;
+        // What a bundle says of where its images came from stays true of a copy.
+        let images = bundle.record().into_iter().flat_map(|record| &record.images);
+        let known: HashMap<String, &Option<Reference>> = images
+            .flat_map(|image| {
+                [(image.name.to_string(), &image.reference), (image.root.to_string(), &image.reference)]
+            })
+            .collect();
+        for wish in &mut self.opened.wishes[before..] {
+            wish.reference = known.get(&wish.selector).and_then(|reference| (*reference).clone());
+        }
+        Ok(())
     }
 
     fn docker_archive(&mut self, argument: &Argument, archive: DockerArchive) -> Result<(), OpenError> {
@@ -247,17 +250,6 @@ fn full_name(name: &str) -> Option<Reference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn derived_tags_are_no_images() {
-        let hex = Digest::sha256(b"x").hex();
-        for suffix in ["", ".sig", ".att", ".sbom"] {
-            assert!(is_attached_tag(&format!("sha256-{hex}{suffix}")));
-        }
-        for tag in ["v1", "sha256-short.sig", &format!("sha256-{hex}.txt"), &hex] {
-            assert!(!is_attached_tag(tag), "{tag}");
-        }
-    }
 
     #[test]
     fn a_bare_tag_is_no_name() {

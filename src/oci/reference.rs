@@ -88,6 +88,26 @@ impl Reference {
         self
     }
 
+    /// Returns the reference without its registry: the name that it has at another registry by default.
+    #[must_use]
+    pub fn path(&self) -> String {
+        let full = self.to_string();
+        let rest = full.strip_prefix(self.name.registry.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        rest.map(ToOwned::to_owned).unwrap_or(full)
+    }
+
+    /// Returns whether people mean this image when they say `wanted`: its full name, its name without the registry, or
+    /// its repository, with or without the registry, for every tag in it.
+    #[must_use]
+    pub fn is_meant_by(&self, wanted: &str) -> bool {
+        let full = || wanted.parse::<Self>().map(Self::with_default_tag);
+        self.to_string() == wanted
+            || self.path() == wanted
+            || self.name.to_string() == wanted
+            || self.name.repository == wanted
+            || full().is_ok_and(|full| full == *self)
+    }
+
     /// Returns what a manifest request names: the digest where there is one, else the tag, else `latest`.
     #[must_use]
     pub fn selector(&self) -> String {

@@ -1,12 +1,16 @@
 //! What a pack is asked for, in an order that does not depend on how it was typed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Options;
 use crate::bundle::Bundle;
+use crate::graph::Graph;
+use crate::graph::reliance::{BaseEntry, Holds, Seen};
 use crate::graph::survey::Wish;
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
+use crate::push::source::{Held, Union};
+use crate::request::Request;
 use crate::select::{Reason, Select, Wanted};
 use crate::store::Source;
 
@@ -19,9 +23,62 @@ pub struct Asked {
     pub wishes: Vec<Wish>,
     /// The bundles among the places, by their number: what they left out on purpose is left out again.
     pub bundles: HashMap<usize, Arc<Bundle>>,
+    /// The bundles that all wishes are taken from, seen as one; `sources` then holds them alone.
+    pub union: Option<Arc<Union>>,
+    /// What the far side has, where only what it lacks is to travel.
+    pub relied: Option<Relied>,
+    /// Content without which an image is left out, where only that is asked for.
+    pub request: Option<Request>,
     /// What was asked for in the user's words, in any order; by it an unfinished run is known again even if a place
     /// now holds more than it did. Without it the wishes stand for themselves.
     pub arguments: Vec<String>,
+}
+
+/// What the far side is taken to have.
+pub struct Relied {
+    /// The bases, as the record names them.
+    pub bases: Vec<BaseEntry>,
+    /// What they have.
+    pub holds: Arc<dyn Holds + Send + Sync>,
+    /// Which names they have that are no longer wanted.
+    pub removed: Removed,
+    /// What happens with content that the sources left out because of a base of their own, and that this one has not.
+    pub leftover: Leftover,
+}
+
+/// Finds the names that the bases have and that a graph has not.
+pub type Removed = Box<dyn Fn(&Graph) -> BTreeSet<String> + Send + Sync>;
+
+/// What happens with content that is left out and that no base given has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftover {
+    /// It is an error: something is missing between the base and what follows it.
+    Refused,
+    /// It is relied on too: the result builds on what the sources built on.
+    Kept,
+    /// As [`Leftover::Kept`]; where nothing is left, nothing is relied on and the result is a full bundle.
+    KeptIfAny,
+}
+
+/// Nothing is held.
+pub struct HoldsNothing;
+
+impl Holds for HoldsNothing {
+    fn seen(&self, _: &Digest, _: u64) -> Option<Vec<Seen>> {
+        None
+    }
+}
+
+/// Where the bases of delta bundles among the sources saw what these left out.
+pub(super) struct Recorded<'a>(pub(super) &'a Asked);
+
+impl Holds for Recorded<'_> {
+    fn seen(&self, digest: &Digest, _: u64) -> Option<Vec<Seen>> {
+        let united = self.0.union.iter().flat_map(|union| union.bundles());
+        let records = united.chain(self.0.bundles.values()).filter_map(|bundle| bundle.record());
+        let seen = records.filter_map(|record| Some(record.seen(&record.absent.find(digest)?)));
+        Some(seen.flatten().collect())
+    }
 }
 
 impl Asked {
@@ -59,6 +116,13 @@ impl Asked {
         lines.extend(platforms);
         lines
             .push(format!("foreign {} attachments {:?}", options.wanted.foreign_layers, options.attachments));
+        if let Some(relied) = &self.relied {
+            let mut bases: Vec<String> =
+                relied.bases.iter().map(|base| format!("base {}", base.id)).collect();
+            bases.sort();
+            lines.extend(bases);
+        }
+        lines.extend(self.request.iter().map(|request| format!("request {}", request.id())));
         // Another version may lay out the same content otherwise.
         lines.push(format!("version {}", env!("CARGO_PKG_VERSION")));
         let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -71,11 +135,18 @@ impl Asked {
 pub(super) struct Selection<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) bundles: &'a HashMap<usize, Arc<Bundle>>,
+    pub(super) union: Option<&'a Union>,
 }
 
 impl Select for Selection<'_> {
     fn children(&self, children: &[Descriptor]) -> Vec<bool> {
-        self.wanted.children(children)
+        let mut keep = self.wanted.children(children);
+        if let Some(union) = self.union {
+            for (keep, held) in keep.iter_mut().zip(Held(union).children(children)) {
+                *keep &= held;
+            }
+        }
+        keep
     }
 
     fn foreign_layers(&self) -> bool {
@@ -83,6 +154,9 @@ impl Select for Selection<'_> {
     }
 
     fn left_out_at(&self, digest: &Digest, source: usize) -> Option<Reason> {
+        if let Some(union) = self.union {
+            return Held(union).left_out(digest);
+        }
         let bundle = self.bundles.get(&source)?;
         match bundle.record()?.absent.find(digest) {
             Some(row) => Some(row.reason),

@@ -100,6 +100,15 @@ pub fn read_manifest(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec
     Ok(bytes)
 }
 
+/// Returns whether a tag is derived from a digest: cosign's tags and the referrers fallback tag. Such tags travel as
+/// attachments of what they are derived from, not as images.
+#[must_use]
+pub fn is_attached_tag(tag: &str) -> bool {
+    let base = ATTACHED_TAG_SUFFIXES.iter().find_map(|suffix| tag.strip_suffix(suffix)).unwrap_or(tag);
+    let hex = base.strip_prefix("sha256-").or_else(|| base.strip_prefix("sha512-"));
+    hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +119,16 @@ mod tests {
         assert_eq!(attached_tag(&sha256, ".sig"), format!("sha256-{}.sig", sha256.hex()));
         let sha512 = crate::oci::Hasher::new(crate::oci::Algorithm::Sha512).finish();
         assert!(crate::oci::reference::is_tag(&attached_tag(&sha512, ".sbom")));
+    }
+
+    #[test]
+    fn derived_tags_are_no_images() {
+        let hex = Digest::sha256(b"x").hex();
+        for suffix in ["", ".sig", ".att", ".sbom"] {
+            assert!(is_attached_tag(&format!("sha256-{hex}{suffix}")));
+        }
+        for tag in ["v1", "sha256-short.sig", &format!("sha256-{hex}.txt"), &hex] {
+            assert!(!is_attached_tag(tag), "{tag}");
+        }
     }
 }
