@@ -11,6 +11,7 @@
 //! | --- | --- | --- |
 //! | `main.rs`, `cli/` | one file per verb, the printer, the bars, errors → exit codes | hold domain logic |
 //! | [`pack`], [`push`] | the two journeys: from sources into a bundle; from bundles or a registry into a registry | know of terminals |
+//! | [`stocktake`] | what a live registry holds, by its manifests → an [`inventory`] | know of terminals |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
@@ -33,5 +34,6 @@ pub mod plan;
 pub mod push;
 pub mod request;
 pub mod select;
+pub mod stocktake;
 pub mod store;
 pub mod transfer;

@@ -112,6 +112,9 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::Input(error) => error.into(),
             OpenError::Store(error) => error.into(),
+            OpenError::NoCatalogue { .. } => Self::new(REGISTRY, "no-catalogue", &error)
+                .hint("name repositories or images, or give an image list with --from-file")
+                .hint("some registries show it to certain users only: is the login right?"),
         }
     }
 }

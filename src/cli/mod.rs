@@ -4,6 +4,7 @@ mod args;
 mod failure;
 mod inspect;
 mod interrupt;
+mod inventory;
 mod pack;
 mod printer;
 mod progress;
@@ -54,6 +55,8 @@ enum Verb {
     Push(Box<push::PushArgs>),
     /// Copies images from registry to registry
     Mirror(Box<push::MirrorArgs>),
+    /// Takes the inventory of a registry, small enough to be carried back
+    Inventory(Box<inventory::Args>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Verb::Inspect(args) => inspect::run(&args, &printer),
         Verb::Push(args) => push::run_push(&args, &printer),
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
+        Verb::Inventory(args) => inventory::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

@@ -25,6 +25,10 @@ impl Printer {
         Self { json, quiet, warnings: Mutex::default(), bars: indicatif::MultiProgress::new() }
     }
 
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
     pub fn is_quiet(&self) -> bool {
         self.quiet
     }

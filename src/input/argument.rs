@@ -91,6 +91,12 @@ pub enum InputError {
         /// How many images there are.
         count: usize,
     },
+    /// Spelled as a file, or not at all as what was wanted.
+    #[error("`{0}` is no registry, repository or image (expected HOST[:PORT][/PATH/] or [HOST/]NAME[:TAG])")]
+    NoRegistry(String),
+    /// Several registries where one is wanted.
+    #[error("{0} and {1} are two registries, and one is wanted")]
+    TwoRegistries(String, String),
     /// A place without any image.
     #[error("{place} holds no image")]
     Empty {
@@ -100,7 +106,7 @@ pub enum InputError {
 }
 
 /// Transports of other tools, with what to do instead.
-const OTHER_TRANSPORTS: [(&str, &str); 6] = [
+pub(super) const OTHER_TRANSPORTS: [(&str, &str); 6] = [
     ("dir:", "copy it to a layout first: `skopeo copy dir:… oci:DIR:NAME`"),
     ("docker-daemon:", "save it first: `docker save -o FILE.tar IMAGE`, then `docker-archive:FILE.tar`"),
     ("containers-storage:", "copy it to a layout first: `skopeo copy containers-storage:… oci:DIR:NAME`"),

@@ -42,6 +42,15 @@ pub enum OpenError {
     /// A place can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A registry does not say what it has.
+    #[error("{registry} does not offer a catalogue of its repositories")]
+    NoCatalogue {
+        /// The registry.
+        registry: String,
+        /// What it answered.
+        #[source]
+        source: StoreError,
+    },
 }
 
 impl<'a> Opener<'a> {

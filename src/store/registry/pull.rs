@@ -12,7 +12,7 @@ use super::limits::Limited;
 use super::messages;
 use super::token;
 use super::url::next_link;
-use super::{Access, Referrers, Repository};
+use super::{Access, Repository};
 use crate::oci::manifest::MAX_MANIFEST_SIZE;
 use crate::oci::{Descriptor, Digest, ManifestError, media_type};
 
@@ -250,6 +250,37 @@ impl Repository {
         }
     }
 
+    /// Lists what is attached to a manifest as [`Source::attached`] does, asking only for those of the tags derived from
+    /// its digest that may be there: whoever has the list of tags spares the requests for the others.
+    ///
+    /// # Errors
+    /// Whatever kept the registry from answering.
+    pub fn attached_by(&self, subject: &Digest, may_be: impl Fn(&str) -> bool) -> Result<Vec<Attached>> {
+        let descriptors = match self.listed_referrers(subject)? {
+            Some(list) => list,
+            None if may_be(&attached_tag(subject, "")) => self
+                .fallback_index(subject)?
+                .map(|index| super::referrers::entries(&index))
+                .unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let mut all: Vec<Attached> = Vec::new();
+        for descriptor in descriptors {
+            if all.iter().all(|known| known.descriptor.digest != descriptor.digest) {
+                all.push(Attached { descriptor, tag: None });
+            }
+        }
+        for suffix in ATTACHED_TAG_SUFFIXES {
+            let tag = attached_tag(subject, suffix);
+            if may_be(&tag)
+                && let Some(descriptor) = self.head_manifest(&tag)?
+            {
+                all.push(Attached { descriptor, tag: Some(tag) });
+            }
+        }
+        Ok(all)
+    }
+
     pub(super) fn manifest_name(&self, selector: &str) -> String {
         let sign = if selector.contains(':') { '@' } else { ':' };
         format!("manifest {}{sign}{selector}", self.0.name.repository)
@@ -277,24 +308,7 @@ impl Source for Repository {
     }
 
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
-        let descriptors = match self.referrers(subject)? {
-            Referrers::Api(list) => list,
-            Referrers::Fallback(None) => Vec::new(),
-            Referrers::Fallback(Some(index)) => super::referrers::entries(&index),
-        };
-        let mut all: Vec<Attached> = Vec::new();
-        for descriptor in descriptors {
-            if all.iter().all(|known| known.descriptor.digest != descriptor.digest) {
-                all.push(Attached { descriptor, tag: None });
-            }
-        }
-        for suffix in ATTACHED_TAG_SUFFIXES {
-            let tag = attached_tag(subject, suffix);
-            if let Some(descriptor) = self.head_manifest(&tag)? {
-                all.push(Attached { descriptor, tag: Some(tag) });
-            }
-        }
-        Ok(all)
+        self.attached_by(subject, |_| true)
     }
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {

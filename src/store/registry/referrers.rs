@@ -39,7 +39,7 @@ impl Repository {
     }
 
     /// Reads the API's list; `None` where there is no API.
-    fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
+    pub(super) fn listed_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
         let what = format!("the referrers of {subject}");
         let endpoint = self.endpoint();
         let headers = [("Accept", media_type::OCI_INDEX.to_owned())];
@@ -93,7 +93,7 @@ impl Repository {
     }
 
     /// Reads the index under the fallback tag; what is no index, or is the subject itself, counts as none.
-    fn fallback_index(&self, subject: &Digest) -> Result<Option<RawManifest>> {
+    pub(super) fn fallback_index(&self, subject: &Digest) -> Result<Option<RawManifest>> {
         let manifest = self.get_manifest(&attached_tag(subject, ""))?;
         Ok(manifest.filter(|manifest| {
             !subject.matches(&manifest.bytes)
