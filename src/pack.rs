@@ -181,6 +181,8 @@ pub enum Outcome {
         path: PathBuf,
         /// The bundle ID.
         id: Digest,
+        /// The state code that a target should read back.
+        state: String,
     },
 }
 
@@ -306,7 +308,11 @@ impl Prepared {
             .map_err(TransferError::from)?;
         if let Output::Layout(folder) = &self.options.output {
             if is_bundle(folder, &head.id) {
-                return Ok(Outcome::Unchanged { path: folder.clone(), id: head.id });
+                return Ok(Outcome::Unchanged {
+                    path: folder.clone(),
+                    state: head.record.state(),
+                    id: head.id,
+                });
             }
             let written = layout::write(&job, folder, progress)?;
             return Ok(Outcome::Written { path: folder.clone(), written });
@@ -329,7 +335,11 @@ impl Prepared {
             if files.archive.exists() {
                 if is_bundle(&files.archive, &head.id) {
                     journal.remove()?;
-                    return Ok(Outcome::Unchanged { path: files.archive, id: head.id });
+                    return Ok(Outcome::Unchanged {
+                        path: files.archive,
+                        state: head.record.state(),
+                        id: head.id,
+                    });
                 }
                 let is_ours = Bundle::open(&files.archive).is_ok_and(|bundle| bundle.id().is_some());
                 journal.remove()?;

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use indexmap::IndexSet;
 
 use crate::graph::reliance::{BaseEntry, BaseKind, Seen};
+use crate::input::RegistryPlace;
 use crate::inventory::{Inventory, Kind, Scope};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, RepositoryName};
 
 /// Content with the places where it was seen.
 #[derive(Debug, Clone, Default)]
@@ -70,6 +71,18 @@ impl Table {
             Seen::Source(_) => None,
         });
         paths.collect()
+    }
+
+    /// Takes paths for repositories of a source.
+    fn rename_places(&mut self, source: impl Fn(&str) -> RepositoryName) {
+        let places = std::mem::take(&mut self.places);
+        self.places = places
+            .into_iter()
+            .map(|seen| match seen {
+                Seen::Path(path) => Seen::Source(source(&path)),
+                seen @ Seen::Source(_) => seen,
+            })
+            .collect();
     }
 
     /// Forgets places, and content that was seen in none but them.
@@ -138,6 +151,14 @@ impl KnownImage {
         self.source.as_ref().map(ToString::to_string).or_else(|| self.path.clone())
     }
 
+    /// Returns whether people mean this image when they say `wanted`; see [`Reference::is_meant_by`].
+    #[must_use]
+    pub fn is_meant_by(&self, wanted: &str) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is_meant_by(wanted))
+            || self.path.as_deref() == Some(wanted)
+            || self.repository() == Some(wanted)
+    }
+
     /// Returns the repository at the target.
     #[must_use]
     pub fn repository(&self) -> Option<&str> {
@@ -179,11 +200,7 @@ impl Known {
         for name in inventory.content.holdings.repositories() {
             table.add_place(Seen::Path(name.clone()));
         }
-        let images = inventory.content.images.iter().map(|image| KnownImage {
-            path: image.name.clone(),
-            source: image.source.clone(),
-            root: image.root.clone(),
-        });
+        let images = Self::of_inventory_images(&inventory).collect();
         Self {
             entry: BaseEntry {
                 id: inventory.content.id(),
@@ -191,12 +208,40 @@ impl Known {
                 name: None,
                 state: Some(inventory.state.clone()),
             },
-            images: images.collect(),
+            images,
             table,
             target: inventory.target,
             taken: inventory.taken,
             scope: Some(inventory.scope),
         }
+    }
+
+    /// Lists the images of an inventory.
+    pub(super) fn of_inventory_images(inventory: &Inventory) -> impl Iterator<Item = KnownImage> {
+        inventory.content.images.iter().map(|image| KnownImage {
+            path: image.name.clone(),
+            source: image.source.clone(),
+            root: image.root.clone(),
+        })
+    }
+
+    /// Takes the inventory of everything at a target, or in some of its repositories, for a base.
+    #[must_use]
+    pub fn of_registry(inventory: Inventory) -> Self {
+        let known = Self::of_inventory(inventory);
+        Self { entry: BaseEntry { kind: BaseKind::Registry, ..known.entry }, ..known }
+    }
+
+    /// Takes images of a source registry for a base: whoever runs them has them under the names that a push gives them.
+    #[must_use]
+    pub fn of_source(inventory: Inventory, place: &RegistryPlace) -> Self {
+        let mut known = Self::of_registry(inventory);
+        known.table.rename_places(|path| place.full(path));
+        for image in &mut known.images {
+            let path = image.path.take();
+            image.source = path.and_then(|path| format!("{place}/{path}").parse().ok());
+        }
+        known
     }
 
     /// Returns what people are told of the target.

@@ -116,7 +116,10 @@ pub fn load_file(path: &Path, jobs: usize) -> Result<Known, BaseError> {
 }
 
 /// Returns what a JSON document, plain or compressed, says it is; none where it is no JSON object.
-pub(crate) fn media_type_of(path: &Path) -> Result<Option<String>, BaseError> {
+///
+/// # Errors
+/// [`BaseError::Io`] or [`BaseError::NoBase`] if it can't be read.
+pub fn media_type_of(path: &Path) -> Result<Option<String>, BaseError> {
     #[derive(Deserialize)]
     struct Typed {
         #[serde(rename = "mediaType", default)]

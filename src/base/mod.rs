@@ -4,13 +4,15 @@
 //! [`Known`]; [`FarSide`] joins several. Nothing here is believed: what a bundle leaves out because of a base is proved
 //! at the target before a push changes anything.
 
+mod compare;
 mod known;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use compare::{Amount, Comparison, compare_inventory};
 pub use known::{Known, KnownImage, Table};
-pub use load::{BaseError, load_file};
+pub use load::{BaseError, load_file, media_type_of};
 
 use crate::graph::Graph;
 use crate::graph::reliance::{BaseEntry, BaseKind, Holds, Seen};

@@ -104,6 +104,14 @@ impl Chain {
         self.bundles.iter().all(|bundle| is_delta(bundle))
     }
 
+    /// Returns what the bundles after the first follow and is not among them, nor what the first follows.
+    #[must_use]
+    pub fn unfollowed_between(&self) -> Vec<Unfollowed> {
+        let Some(first) = self.bundles.first() else { return Vec::new() };
+        let is_below = |one: &&Unfollowed| !bases(first).any(|base| base.id == one.base.id);
+        self.unfollowed.iter().filter(is_below).cloned().collect()
+    }
+
     /// Returns what the bundles together build on: the bases that are not among them, sorted.
     #[must_use]
     pub fn bases(&self) -> Vec<BaseEntry> {

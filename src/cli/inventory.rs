@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::args::RegistryArgs;
+use super::carry::duration;
 use super::failure::{self, BAD_INPUT, Failure, SOME_FAILED};
-use super::pack::duration;
 use super::printer::{Printer, bytes, counted, quoted};
 use super::{interrupt, print_client_warnings};
 
@@ -182,7 +182,7 @@ fn warn(taken: &Taken, omit_names: bool, printer: &Printer) {
     }
 }
 
-fn failed(error: StocktakeError, journal: Option<&Path>) -> Failure {
+pub fn failed(error: StocktakeError, journal: Option<&Path>) -> Failure {
     match error {
         StocktakeError::Nothing => Failure::usage(error.to_string()),
         StocktakeError::Input(error) => Failure::from(error),

@@ -1,10 +1,15 @@
 //! The command line: one file a verb, the printer, the bars, and errors turned into exit codes.
 
 mod args;
+mod base;
+mod bundles;
+mod carry;
+mod diff;
 mod failure;
 mod inspect;
 mod interrupt;
 mod inventory;
+mod merge;
 mod pack;
 mod printer;
 mod progress;
@@ -47,6 +52,10 @@ Exit codes:
 enum Verb {
     /// Packs images from registries, layouts and archives into one file
     Pack(Box<pack::Args>),
+    /// Packs what a site lacks of what it should have, or only says what that is
+    Diff(Box<diff::Args>),
+    /// Makes one bundle of several that follow each other
+    Merge(Box<merge::Args>),
     /// Reads everything in a bundle and says what of it is whole
     Verify(verify::Args),
     /// Says what is in a bundle, at once, however large it is
@@ -80,6 +89,8 @@ pub fn main() -> ExitCode {
     interrupt::listen();
     let result = match cli.verb {
         Verb::Pack(args) => pack::run(&args, &printer),
+        Verb::Diff(args) => diff::run(&args, &printer),
+        Verb::Merge(args) => merge::run(&args, &printer),
         Verb::Verify(args) => verify::run(&args, &printer),
         Verb::Inspect(args) => inspect::run(&args, &printer),
         Verb::Push(args) => push::run_push(&args, &printer),

@@ -20,8 +20,8 @@ use barge::store::registry::Client;
 use serde_json::json;
 
 use super::args::{RegistryArgs, parse_platform};
+use super::carry::duration;
 use super::failure::{BASE_MISSING, Failure, REGISTRY, SOME_FAILED, chain};
-use super::pack::duration;
 use super::printer::{Printer, bytes, counted, quoted};
 use super::progress::Bars;
 use super::{interrupt, print_client_warnings};

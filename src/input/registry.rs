@@ -61,6 +61,16 @@ impl RegistryPlace {
         name.repository.strip_prefix(&self.prefix)?.strip_prefix('/')
     }
 
+    /// Returns the repository that lies at a path relative to the place.
+    #[must_use]
+    pub fn full(&self, relative: &str) -> RepositoryName {
+        let repository = match self.prefix.as_str() {
+            "" => relative.to_owned(),
+            prefix => format!("{prefix}/{relative}"),
+        };
+        RepositoryName { registry: self.registry.clone(), repository }
+    }
+
     /// Returns the name of an image relative to the place, `team/app:v1` or `team/app@sha256:…`.
     #[must_use]
     pub fn relative_image(&self, name: &RepositoryName, selector: &str) -> Option<String> {

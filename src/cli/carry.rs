@@ -1,0 +1,411 @@
+//! Carrying out a plan that ends in a bundle, and telling what came of it: what `pack`, `diff` and `merge` share.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use barge::oci::Platform;
+use barge::pack::{Asked, Options, Outcome, Output, PackError, Prepared};
+use barge::select::{Attachments, Reason, Wanted};
+use barge::store::registry::Client;
+use barge::transfer::archive::Written;
+use serde_json::json;
+
+use super::args::{parse_platform, parse_size};
+use super::failure::{Failure, SOME_FAILED, chain};
+use super::printer::{Printer, bytes, counted, quoted};
+use super::progress::Bars;
+use super::{interrupt, print_client_warnings};
+
+/// What of the images to pack, and how.
+#[derive(clap::Args)]
+pub struct CarryArgs {
+    /// Platforms to pack, e.g. linux/amd64,linux/arm/v7; all without it
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',', value_parser = parse_platform)]
+    pub platform: Vec<Platform>,
+    /// Makes it an error when an image lacks a platform
+    #[arg(long)]
+    strict_platforms: bool,
+    /// Which attached content to pack: signatures, attestations, SBOMs and other referrers
+    #[arg(long, value_enum, default_value_t)]
+    attachments: AttachmentsArg,
+    /// Packs layers whose type says that they may not be redistributed
+    #[arg(long)]
+    foreign_layers: bool,
+    /// Fails before the first blob if the content is larger, and names the largest pieces
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    max_size: Option<u64>,
+    /// Packs what can be had when some images fail; the same command later fetches only what is missing
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Resolves all names again, taking over the content of an unfinished run
+    #[arg(long)]
+    pub restart: bool,
+    /// Says what would be packed, and writes nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Reads the finished file from the medium, not from memory, and checks every byte
+    #[arg(long)]
+    read_back: bool,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum AttachmentsArg {
+    /// Everything
+    #[default]
+    All,
+    /// Only signatures
+    Signatures,
+    /// Nothing
+    None,
+}
+
+impl CarryArgs {
+    /// Returns how to pack into `output`.
+    pub fn options(&self, output: Output, jobs: usize) -> Options {
+        Options {
+            wanted: Wanted { platforms: self.platform.clone(), foreign_layers: self.foreign_layers },
+            strict_platforms: self.strict_platforms,
+            attachments: match self.attachments {
+                AttachmentsArg::All => Attachments::All,
+                AttachmentsArg::Signatures => Attachments::Signatures,
+                AttachmentsArg::None => Attachments::None,
+            },
+            keep_going: self.keep_going,
+            jobs,
+            max_size: self.max_size,
+            restart: self.restart,
+            output,
+        }
+    }
+}
+
+/// How a plan is carried out.
+pub struct Carrier<'a> {
+    /// The verb.
+    pub verb: &'static str,
+    /// Its arguments.
+    pub args: &'a CarryArgs,
+    /// The registries asked, for what they warn of.
+    pub client: Option<&'a Client>,
+    /// Where it prints.
+    pub printer: &'a Printer,
+    /// Whether it tells what came of it; else only what is wrong.
+    pub tells: bool,
+}
+
+/// A bundle that was written or was there.
+pub struct Carried {
+    /// The exit code.
+    pub code: u8,
+    /// Where it is; none for a dry run.
+    pub path: Option<std::path::PathBuf>,
+}
+
+impl Carrier<'_> {
+    /// Plans, carries the plan out and tells what came of it.
+    pub fn run(&self, asked: Asked, options: Options) -> Result<Carried, Failure> {
+        let began = Instant::now();
+        interrupt::says("the same command goes on where it stopped");
+        let (jobs, output) = (options.jobs, options.output.clone());
+        let prepared = Prepared::of(asked, options)?;
+        self.carry(prepared, &output, jobs, began)
+    }
+
+    fn print_client_warnings(&self) {
+        if let Some(client) = self.client {
+            print_client_warnings(client, self.printer);
+        }
+    }
+
+    /// Says what people should know of a plan before it is carried out.
+    pub fn announce(&self, prepared: &Prepared) {
+        self.print_client_warnings();
+        for warning in &prepared.warnings {
+            self.printer.warning(&warning.cause, &warning.items);
+        }
+        if let Some(age) = prepared.resumed {
+            self.printer.note(&format!("going on with the plan that was made {} ago", duration(age)));
+        }
+    }
+
+    /// Carries a plan out and tells what came of it.
+    pub fn carry(
+        &self,
+        prepared: Prepared,
+        output: &Output,
+        jobs: usize,
+        began: Instant,
+    ) -> Result<Carried, Failure> {
+        let (verb, printer) = (self.verb, self.printer);
+        self.announce(&prepared);
+        if self.args.dry_run {
+            print_plan(verb, &prepared, printer);
+            return Ok(Carried { code: 0, path: None });
+        }
+        let failures: Vec<(String, String)> = prepared
+            .failures
+            .iter()
+            .map(|failure| (failure.name.to_string(), chain(&*failure.error)))
+            .collect();
+        let (images, summary) = (prepared.graph.images.len(), prepared.summary.clone());
+        let bars = Bars::new(printer, "packing");
+        let outcome = prepared.write(&bars);
+        bars.clear();
+        self.print_client_warnings();
+        match outcome.map_err(|error| self.resumable(error, output))? {
+            Outcome::Unchanged { path, .. } if !self.tells => Ok(Carried { code: 0, path: Some(path) }),
+            Outcome::Unchanged { path, id, state } => {
+                printer.line(&format!("NOTHING CHANGED: {} is this bundle already ({id})", path.display()));
+                printer.line(&format!("  state    {state}"));
+                printer.document(
+                    verb,
+                    0,
+                    json!({ "outcome": "NOTHING CHANGED", "file": path, "bundle": id, "state": state }),
+                );
+                Ok(Carried { code: 0, path: Some(path) })
+            }
+            Outcome::Written { path, written } => {
+                if self.args.read_back {
+                    super::verify::read_back(&path, jobs, printer)?;
+                }
+                let whole = written.record.images.len();
+                let report = Report {
+                    verb,
+                    path: &path,
+                    written: &written,
+                    summary: &summary,
+                    images,
+                    began,
+                    failures: &failures,
+                };
+                let code = if written.gaps.is_empty() && failures.is_empty() {
+                    if self.tells {
+                        report.print(printer, "DONE", whole);
+                    }
+                    0
+                } else {
+                    report.warn(printer);
+                    if self.tells {
+                        report.print_partial(printer, whole);
+                    }
+                    SOME_FAILED
+                };
+                Ok(Carried { code, path: Some(path) })
+            }
+        }
+    }
+
+    /// Says of a failed run that it can be taken up again.
+    fn resumable(&self, error: PackError, output: &Output) -> Failure {
+        let is_about_the_source =
+            matches!(&error, PackError::Transfer(barge::transfer::TransferError::Blob { .. }));
+        let failure = Failure::from(error);
+        match output {
+            Output::Archive(path) if is_about_the_source => {
+                let failure = failure.hint(format!(
+                    "what was fetched is kept in {}.partial; the same command goes on from there",
+                    path.display()
+                ));
+                if self.args.keep_going {
+                    failure
+                } else {
+                    failure.hint("--keep-going packs the other images")
+                }
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// Reads `-o`.
+pub fn output(text: Option<&str>, args: &CarryArgs) -> Result<Output, Failure> {
+    let text = match text {
+        _ if args.dry_run => return Ok(Output::Nowhere),
+        Some(text) => text,
+        None => {
+            return Err(
+                Failure::usage("no output was named").hint("give -o FILE.oci.tar, -o FOLDER/ or -o oci:DIR")
+            );
+        }
+    };
+    if let Some(folder) = text.strip_prefix("oci:") {
+        return Ok(Output::Layout(folder.into()));
+    }
+    let path = Path::new(text.strip_prefix("oci-archive:").unwrap_or(text));
+    if path.is_dir() || text.ends_with('/') {
+        if !path.is_dir() {
+            return Err(Failure::usage(format!("the folder {} does not exist", path.display()))
+                .hint("is the medium mounted?"));
+        }
+        return Ok(Output::Folder(path.to_owned()));
+    }
+    Ok(Output::Archive(path.to_owned()))
+}
+
+fn print_plan(verb: &str, prepared: &Prepared, printer: &Printer) {
+    let summary = &prepared.summary;
+    for image in &summary.images {
+        printer.line(&format!("{}  {}", image.name, image.root));
+        let platforms =
+            |list: &[Platform]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if !image.platforms.is_empty() {
+            printer.line(&format!("    platforms {}", platforms(&image.platforms)));
+        }
+        if !image.left_out.is_empty() {
+            printer.line(&format!("    left out  {}", platforms(&image.left_out)));
+        }
+        printer.line(&format!("    {}, {} attached", bytes(image.bytes), image.attached));
+    }
+    printer.line(&format!(
+        "{}, {}, {} to pack; {} saved because images share content",
+        counted(summary.images.len(), "image"),
+        counted(summary.blobs, "blob"),
+        bytes(summary.bytes),
+        bytes(summary.deduplicated_bytes),
+    ));
+    print_reliance(&summary.absent, printer);
+    printer.line("NOTHING CHANGED: this was a dry run");
+    printer.document(verb, 0, json!({ "outcome": "NOTHING CHANGED", "dryRun": true, "plan": summary }));
+}
+
+/// Says how much is left to what the far side has.
+fn print_reliance(absent: &std::collections::BTreeMap<Reason, (usize, u64)>, printer: &Printer) {
+    if let Some((count, size)) = absent.get(&Reason::Base) {
+        printer.line(&format!(
+            "  relies on {}, {}, that the far side has",
+            counted(*count, "blob"),
+            bytes(*size)
+        ));
+    }
+}
+
+struct Report<'a> {
+    verb: &'static str,
+    path: &'a Path,
+    written: &'a Written,
+    summary: &'a barge::plan::Summary,
+    images: usize,
+    began: Instant,
+    failures: &'a [(String, String)],
+}
+
+impl Report<'_> {
+    fn print(&self, printer: &Printer, outcome: &str, whole: usize) {
+        let path = self.path.display().to_string();
+        let of = if whole == self.images + self.failures.len() {
+            counted(whole, "image")
+        } else {
+            format!("{whole} of {}", counted(self.images + self.failures.len(), "image"))
+        };
+        printer.line(&format!("{outcome}: {path} holds {of} in {}", bytes(self.written.length)));
+        printer.line(&format!("  bundle   {}", self.written.id));
+        printer.line(&format!(
+            "  content  {}, {}; {} saved because images share content",
+            counted(self.summary.blobs, "blob"),
+            bytes(self.summary.bytes),
+            bytes(self.summary.deduplicated_bytes),
+        ));
+        let platform = self.summary.absent.get(&Reason::Platform);
+        if let Some((count, size)) = platform {
+            printer.line(&format!(
+                "  left out {} of other platforms, {}",
+                counted(*count, "blob"),
+                bytes(*size)
+            ));
+        }
+        print_reliance(&self.summary.absent, printer);
+        if let Some(base) = &self.written.record.base {
+            for base in &base.bases {
+                let name = base.name.as_deref().map_or(String::new(), |name| format!("{name} "));
+                printer.line(&format!("  builds on {name}{}", base.id));
+            }
+            print_removed(&base.removed, printer);
+        }
+        let kept = match self.written.kept {
+            0 => String::new(),
+            kept => format!(", {} were there from before", bytes(kept)),
+        };
+        printer.line(&format!(
+            "  moved    {} in {}{kept}; the medium took {} of it",
+            bytes(self.written.fetched),
+            duration(self.began.elapsed()),
+            duration(self.written.sync_time),
+        ));
+        printer.line(&format!("  state    {}, what push should read back", self.written.record.state()));
+        if outcome == "DONE" {
+            printer.line(&format!("next: barge verify {}", quoted(&path)));
+        }
+        let code = if outcome == "DONE" { 0 } else { SOME_FAILED };
+        printer.document(
+            self.verb,
+            code,
+            json!({
+                "base": self.written.record.base,
+                "state": self.written.record.state(),
+                "outcome": outcome,
+                "file": self.path,
+                "bundle": self.written.id,
+                "length": self.written.length,
+                "images": self.written.record.images,
+                "failed": self.failed(),
+                "plan": self.summary,
+                "fetchedBytes": self.written.fetched,
+                "keptBytes": self.written.kept,
+                "syncSeconds": self.written.sync_time.as_secs_f64(),
+                "seconds": self.began.elapsed().as_secs_f64(),
+            }),
+        );
+    }
+
+    fn failed(&self) -> Vec<serde_json::Value> {
+        let names = self.failures.iter().map(|(name, why)| json!({ "image": name, "why": why }));
+        let gaps =
+            self.written.gaps.iter().map(
+                |(digest, image, error)| json!({ "image": image, "digest": digest, "why": chain(error) }),
+            );
+        names.chain(gaps).collect()
+    }
+
+    fn warn(&self, printer: &Printer) {
+        let mut items: Vec<String> =
+            self.failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+        items.extend(
+            self.written
+                .gaps
+                .iter()
+                .map(|(digest, image, error)| format!("{image} needs {digest}: {}", chain(error))),
+        );
+        printer.warning("could not be had", &items);
+    }
+
+    fn print_partial(&self, printer: &Printer, whole: usize) {
+        self.print(printer, "PARTIAL", whole);
+        printer.line("next: the same command again; it fetches only what is missing");
+    }
+}
+
+/// Returns a duration for people.
+pub fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 60..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// How many removed names are listed before the rest is counted.
+const SHOWN: usize = 20;
+
+/// Lists the names that are no longer wanted.
+pub fn print_removed(removed: &[String], printer: &Printer) {
+    if removed.is_empty() {
+        return;
+    }
+    printer.line(&format!("  no longer wanted, and never deleted: {}", counted(removed.len(), "name")));
+    for name in removed.iter().take(SHOWN) {
+        printer.line(&format!("    {}", super::printer::clean(name)));
+    }
+    if removed.len() > SHOWN {
+        printer.line(&format!("    and {} more (all with --json)", removed.len() - SHOWN));
+    }
+}

@@ -1,0 +1,185 @@
+//! `barge diff`.
+
+mod each;
+mod target;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use barge::base::{Comparison, FarSide, compare_inventory};
+use barge::inventory::state_code;
+use barge::pack::{Leftover, Output, Prepared, Relied};
+use barge::store::registry::Client;
+use serde_json::json;
+
+use super::args::RegistryArgs;
+use super::base::JoinArgs;
+use super::bundles::not_followed;
+use super::carry::{Carrier, CarryArgs, output, print_removed};
+use super::failure::{Failure, SOME_FAILED};
+use super::printer::{Printer, bytes, clean, counted, quoted};
+use target::Target;
+
+/// How many names are listed before the rest is counted.
+const SHOWN: usize = 20;
+
+/// Packs what a site lacks of what it should have, or only says what that is.
+///
+/// BASE is what the site has: an inventory, a receipt, a bundle or its sidecar, a layout, or a registry. TARGET is what it
+/// should have: bundles, a layout, a registry, repositories or images; without -o an inventory too. Without -o nothing is
+/// written.
+#[derive(clap::Args)]
+pub struct Args {
+    /// BASE, then TARGET…; with --each the sites' bases, then TARGET; with --request only TARGET…
+    #[arg(value_name = "BASE|TARGET", required = true, num_args = 1..)]
+    arguments: Vec<String>,
+    /// Where the bundle goes: a file, a folder (the file gets a name of its own there), or oci:DIR for a layout
+    #[arg(long, short, value_name = "OUTPUT")]
+    output: Option<String>,
+    /// Takes only this image of the target, or all tags of this repository; repeatable
+    #[arg(long, value_name = "NAME")]
+    image: Vec<String>,
+    /// Takes every argument but the last for a site, and makes one bundle for each state that sites are in
+    #[arg(long)]
+    each: bool,
+    /// Exits with 1 if anything differs
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    carry: CarryArgs,
+    #[command(flatten)]
+    join: JoinArgs,
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    diff(args, printer).map_err(|failure| failure.of("diff"))
+}
+
+fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    let client = args.registry.client()?;
+    if args.each {
+        return each::run(args, &client, printer);
+    }
+    let request = args.join.request()?;
+    let (bases, targets) = args.arguments.split_at(usize::from(request.is_none()));
+    if targets.is_empty() {
+        return Err(Failure::usage("name what the site has and what it should have: BASE TARGET"));
+    }
+    let far_side = args.join.far_side(bases, request.as_ref(), &client, args.registry.jobs, printer)?;
+    let target = Target::open(targets, &args.image, &client, printer)?;
+    let far_side = Arc::new(far_side);
+    if let Target::Inventory(wanted) = &target {
+        if args.output.is_some() {
+            return Err(Failure::usage("an inventory holds no content to pack")
+                .hint("name the registry, or the bundles, that it was taken of"));
+        }
+        let comparison = compare_inventory(&far_side, wanted, &args.image);
+        return Ok(print_comparison(&comparison, &wanted.state, args, printer));
+    }
+    let mut asked = target.asked(args)?;
+    asked.relied = Some(relied(&far_side, &target, args));
+    asked.request = request;
+    let began = Instant::now();
+    let explain = |failure: Failure| match (failure.kind, &target) {
+        ("base-not-given", Target::Bundles(chain)) => {
+            not_followed(&chain.unfollowed, failure, &|name| format!("{} {name}", command(args)))
+        }
+        _ => failure,
+    };
+    let carrier = Carrier { verb: "diff", args: &args.carry, client: Some(&client), printer, tells: true };
+    let Some(output_text) = args.output.as_deref() else {
+        let options = target.options(args, Output::Nowhere);
+        let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
+        carrier.announce(&prepared);
+        let comparison = far_side.compare(&prepared.graph, removed_names(&prepared));
+        return Ok(print_comparison(&comparison, &state_of(&prepared), args, printer));
+    };
+    let output = output(Some(output_text), &args.carry)?;
+    let options = target.options(args, output.clone());
+    let jobs = options.jobs;
+    super::interrupt::says("the same command goes on where it stopped");
+    let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
+    let comparison = far_side.compare(&prepared.graph, removed_names(&prepared));
+    let carried = carrier.carry(prepared, &output, jobs, began)?;
+    Ok(if carried.code == 0 && args.exit_code && comparison.differs() { SOME_FAILED } else { carried.code })
+}
+
+/// Returns the command as it was typed, as far as a hint needs it.
+fn command(args: &Args) -> String {
+    let words: Vec<String> = args.arguments.iter().map(|word| quoted(word)).collect();
+    let output = args.output.as_deref().map_or(String::new(), |file| format!(" -o {}", quoted(file)));
+    format!("barge diff{output} {}", words.join(" "))
+}
+
+/// Says what the far side is taken to have, and which of its names are no longer wanted.
+fn relied(far_side: &Arc<FarSide>, target: &Target, args: &Args) -> Relied {
+    let (compared, covered) = (far_side.clone(), target.coverage(&args.image));
+    Relied {
+        bases: far_side.entries.clone(),
+        holds: far_side.clone(),
+        removed: Box::new(move |graph| compared.removed(graph, &*covered)),
+        leftover: Leftover::Refused,
+    }
+}
+
+fn removed_names(prepared: &Prepared) -> std::collections::BTreeSet<String> {
+    prepared.graph.reliance.iter().flat_map(|reliance| reliance.removed.iter().cloned()).collect()
+}
+
+fn state_of(prepared: &Prepared) -> String {
+    let graph = &prepared.graph;
+    let images: Vec<_> = graph
+        .images
+        .iter()
+        .map(|image| (image.name.to_string(), graph.digest(image.root), graph.image_platforms(image).0))
+        .collect();
+    state_code(images.iter().map(|(name, root, platforms)| (name.clone(), *root, platforms.as_slice())))
+}
+
+/// Says what differs; returns the exit code.
+fn print_comparison(comparison: &Comparison, state: &str, args: &Args, printer: &Printer) -> u8 {
+    let differs = comparison.differs();
+    let code = if args.exit_code && differs { SOME_FAILED } else { 0 };
+    let total = comparison.new.len() + comparison.changed.len() + comparison.widened.len() + comparison.same;
+    if differs {
+        printer.line(&format!("DONE: {} of {} differ", total - comparison.same, counted(total, "image")));
+    } else {
+        printer.line(&format!("NOTHING CHANGED: the base has all of {}", counted(total, "image")));
+    }
+    let lists =
+        [("new", &comparison.new), ("changed", &comparison.changed), ("widened", &comparison.widened)];
+    for (what, names) in lists {
+        for name in names.iter().take(SHOWN) {
+            printer.line(&format!("  {what:8} {}", clean(name)));
+        }
+        if names.len() > SHOWN {
+            printer.line(&format!("  {what:8} and {} more (all with --json)", names.len() - SHOWN));
+        }
+    }
+    print_removed(&comparison.removed, printer);
+    let amount = |amount: &barge::base::Amount, noun: &str| {
+        format!("{}, {}", counted(amount.count as usize, noun), bytes(amount.bytes))
+    };
+    printer.line(&format!(
+        "  to send  {}; {}",
+        amount(&comparison.blobs, "blob"),
+        amount(&comparison.manifests, "manifest")
+    ));
+    printer.line(&format!("  relies on {}, that the far side has", amount(&comparison.relied, "blob")));
+    printer.line(&format!("  state    {state}, what push should read back"));
+    if differs && args.output.is_none() {
+        printer.line(&format!("next: {} -o FILE.barge", command(args)));
+    }
+    let mut document = json!({ "outcome": if differs { "DONE" } else { "NOTHING CHANGED" }, "state": state });
+    document["comparison"] = json!(comparison);
+    printer.document("diff", code, document);
+    code
+}
+
+/// Loads a site's base by itself.
+fn site(text: &str, args: &Args, client: &Client, printer: &Printer) -> Result<FarSide, Failure> {
+    args.join.far_side(std::slice::from_ref(&text.to_owned()), None, client, args.registry.jobs, printer)
+}
