@@ -1,0 +1,65 @@
+//! What of a graph travels, where the far side has some of it or asks only for some.
+
+use std::collections::HashSet;
+
+use super::asked::Recorded;
+use super::{Asked, Leftover, PackError};
+use crate::graph::survey::Survey;
+use crate::graph::{Graph, NodeId, Presence};
+use crate::oci::{Digest, Reference};
+use crate::request::Request;
+use crate::select::{Reason, Select};
+use crate::transfer::{TransferError, archive};
+
+/// Derives the graph of what is to travel.
+pub(super) fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) -> Result<Graph, PackError> {
+    let mut graph = Graph::build(survey, select).map_err(TransferError::from)?;
+    if let Some(request) = &asked.request {
+        let needing = images_needing(&graph, request);
+        if needing.is_empty() {
+            return Err(PackError::NothingRequested);
+        }
+        survey.roots.retain(|root| needing.contains(&root.name));
+        graph = Graph::build(survey, select).map_err(TransferError::from)?;
+    }
+    rely_on(&mut graph, asked)?;
+    Ok(graph)
+}
+
+/// Returns the names of the images that need something of what is asked for.
+fn images_needing(graph: &Graph, request: &Request) -> HashSet<Reference> {
+    let is_wanted = |id: &NodeId| request.find(graph.digest(*id)).is_some();
+    let needing = graph.images.iter().filter(|image| graph.image_closure(image).iter().any(is_wanted));
+    needing.map(|image| image.name.clone()).collect()
+}
+
+/// Leaves out what the far side has.
+fn rely_on(graph: &mut Graph, asked: &Asked) -> Result<(), PackError> {
+    let holds = |digest: &Digest, size: u64| match &asked.relied {
+        Some(relied) => relied.holds.seen(digest, size).is_some(),
+        None => false,
+    };
+    let leftover: Vec<NodeId> = graph
+        .nodes()
+        .filter(|(_, digest, node)| {
+            node.presence == Presence::Absent(Reason::Base) && !holds(digest, node.size)
+        })
+        .map(|(id, ..)| id)
+        .collect();
+    let policy = asked.relied.as_ref().map_or(Leftover::Refused, |relied| relied.leftover);
+    if let (Some(first), Leftover::Refused) = (leftover.first(), policy) {
+        return Err(PackError::BaseNotGiven {
+            count: leftover.len(),
+            digest: graph.digest(*first).clone(),
+            image: archive::owner(graph, *first),
+        });
+    }
+    match &asked.relied {
+        Some(relied) if policy != Leftover::KeptIfAny || !leftover.is_empty() => {
+            let removed = (relied.removed)(graph);
+            graph.rely_on(relied.bases.clone(), removed, &*relied.holds, &Recorded(asked));
+        }
+        _ => {}
+    }
+    Ok(())
+}
