@@ -2,6 +2,7 @@
 
 use super::*;
 
+use barge::input::{RegistryArgument, list_registry};
 use barge::oci::media_type::OCI_MANIFEST;
 use serde_json::json;
 
@@ -122,6 +123,48 @@ fn an_image_that_can_not_be_used_costs_itself_alone() {
     assert_eq!(failed, ["other/base:v1", "team/app:gone", "team/clash:b"]);
     assert!(found.failed[2].why.contains("bytes in one place"), "{:?}", found.failed);
     assert_eq!(desk.listing(), ["b.json"]);
+}
+
+#[test]
+fn an_empty_blob_can_not_be_proved_and_is_kept() {
+    let (registry, desk) = (Hostile::honest(), Desk::new());
+    let mut content = Content::new();
+    let empty = Blob::new("application/vnd.example", "");
+    let image = content.image("linux/amd64", &[empty.clone(), layer(1, 100)]);
+    registry.seed("app", &content, &image, Some("v1"));
+    desk.take("b.json", &[registry.host(), "--check-blobs"]).run().success();
+    assert!(held(&desk.read("b.json"), "app").contains(&empty.digest));
+}
+
+#[test]
+fn a_repository_that_was_named_and_is_not_there_is_said() {
+    let (registry, _, desk) = filled();
+    let [none, app] = ["team/none", "team/app"].map(|name| format!("{}/{name}", registry.host()));
+    desk.take("b.json", &[&none, &app]).run().code(1).stderr_has("team/none: ");
+    let found = desk.read("b.json");
+    assert_eq!(names(&found), ["team/app:latest", "team/app:v1"]);
+    assert_eq!(found.failed[0].name.as_deref(), Some("team/none"));
+}
+
+#[test]
+fn arguments_are_listed_as_wishes() {
+    let (registry, shop, _) = filled();
+    let client = barge::store::registry::Client::new(barge::store::registry::Options::default()).unwrap();
+    let list = |texts: &[String]| {
+        let arguments: Vec<_> = texts.iter().map(|text| RegistryArgument::parse(text).unwrap()).collect();
+        list_registry(&client, &arguments).unwrap()
+    };
+    let host = registry.host();
+    assert!(list(&[]).is_none());
+    let team = list(&[format!("{host}/team/")]).unwrap();
+    assert_eq!(team.relative, ["app:latest", "app:v1", "tool:v1"]);
+    assert_eq!((team.place.to_string(), team.sources.len()), (format!("{host}/team"), 2));
+    let wish = &team.wishes[2];
+    assert_eq!(wish.name.to_string(), format!("{host}/team/tool:v1"));
+    assert_eq!(team.sources[wish.source].resolve(&wish.selector).unwrap().digest, shop.tool.digest);
+    let pinned = format!("{host}/other/base@{}", shop.base.digest);
+    let some = list(&[pinned, format!("{host}/team/tool"), format!("{host}/team/tool:v1")]).unwrap();
+    assert_eq!(some.relative, [&format!("other/base@{}", shop.base.digest), "team/tool:v1"]);
 }
 
 #[test]
