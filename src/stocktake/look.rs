@@ -60,6 +60,8 @@ pub(super) struct Looker<'a> {
 #[derive(Default)]
 struct Shared {
     progress: Looked,
+    /// Whether blobs are proved.
+    checks: bool,
     found: Vec<Found>,
     /// Repositories that could not be listed; asked again by a run that goes on.
     failed: Vec<FailedRow>,
@@ -80,8 +82,11 @@ impl<'a> Looker<'a> {
         looked: &'a (dyn Fn(Looked) + Sync),
         of_repositories: usize,
     ) -> Self {
-        let mut shared =
-            Shared { progress: Looked { of_repositories, ..Looked::default() }, ..Shared::default() };
+        let mut shared = Shared {
+            progress: Looked { of_repositories, ..Looked::default() },
+            checks: options.check_blobs,
+            ..Shared::default()
+        };
         earlier.found.into_iter().for_each(|found| shared.add(found));
         Self {
             client,
@@ -339,9 +344,11 @@ impl Shared {
         self.progress.images += found.selectors.len();
         let done = self.done.entry(found.repository.clone()).or_default();
         done.extend(found.selectors.iter().cloned());
-        let proved = self.proved.entry(found.repository.clone()).or_default();
-        proved.extend(found.rows.iter().map(|(digest, ..)| (digest.clone(), true)));
-        proved.extend(found.missing.iter().map(|digest| (digest.clone(), false)));
+        if self.checks {
+            let proved = self.proved.entry(found.repository.clone()).or_default();
+            proved.extend(found.rows.iter().map(|(digest, ..)| (digest.clone(), true)));
+            proved.extend(found.missing.iter().map(|digest| (digest.clone(), false)));
+        }
         self.found.push(found);
     }
 }

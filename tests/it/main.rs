@@ -12,6 +12,7 @@ mod bundles;
 mod damage;
 mod format_spec;
 mod inspect;
+mod inventory;
 mod pack;
 mod push;
 mod support;
