@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures barge against parallel curl, skopeo and openssl, in one run on one machine.
 
-    benches/bench.py [--runs 5] [--dir DIR] [--only pack,push,verify,open,memory]
+    benches/bench.py [--runs 5] [--dir DIR] [--only pack,push,verify,open,delta,memory]
 
 Builds the release binary, makes 20 images with shared layers (2 GB) and a registry on a loopback port, and prints a
 table of medians and ratios. Needs docker-registry, skopeo, curl, openssl and GNU time (`tests/run` installs the first
@@ -61,7 +61,7 @@ class Layout:
 class Registry:
     """Debian's docker-registry on a free loopback port, ended by `stop`."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, log=None):
         self.folder = folder
         os.makedirs(folder)
         with socket.socket() as free:
@@ -70,11 +70,11 @@ class Registry:
         config = os.path.join(folder, "config.yml")
         with open(config, "w") as file:
             file.write(
-                "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"
+                "version: 0.1\nlog: {level: error, accesslog: {disabled: %s}}\n" % ("false" if log else "true") +
                 f"storage: {{filesystem: {{rootdirectory: {folder}/data}}, cache: {{blobdescriptor: inmemory}}}}\n"
                 f"http: {{addr: '{self.host}'}}\n"
             )
-        self.process = subprocess.Popen(["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(["docker-registry", "serve", config], stdout=log or subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(100):
             try:
                 urllib.request.urlopen(f"http://{self.host}/v2/", timeout=1).read()
@@ -228,6 +228,96 @@ def bench_open(args, folder):
     os.remove(bundle)
 
 
+def inventory(path, month):
+    """An inventory of 100,000 blobs in 10,000 images, of which a twentieth differs from month to month."""
+    types = [CONFIG, MANIFEST, LAYER]
+    repositories = sorted(f"team{image % 50}/app{image}" for image in range(10000))
+    place = {name: at for at, name in enumerate(repositories)}
+    blobs, images = {}, []
+
+    def blob(text, kind, size, repo):
+        row = blobs.setdefault("sha256:" + hashlib.sha256(text.encode()).hexdigest(), [size, kind, set()])
+        row[2].add(place[repo])
+
+    for image in range(10000):
+        repo = f"team{image % 50}/app{image}"
+        version = month if image % 20 == 0 else "jan"
+        for layer in range(8):
+            # Seven layers of its own, one that a hundred images share.
+            text = f"base {image // 100}" if layer == 0 else f"{repo} {layer} {version}"
+            blob(text, 2, 1000000 + 7919 * layer + image, repo)
+        blob(f"{repo} config {version}", 0, 1500, repo)
+        blob(f"{repo} manifest {version}", 1, 1200, repo)
+        blob(f"{repo} signature {version}", 1, 700, repo)
+        blob(f"{repo} payload {version}", 2, 240, repo)
+        root = "sha256:" + hashlib.sha256(f"{repo} manifest {version}".encode()).hexdigest()
+        images.append({"name": f"{repo}:v1", "platforms": [{"architecture": "amd64", "os": "linux"}], "root": root})
+    rows = [[digest, size, kind, sorted(where)] for digest, (size, kind, where) in sorted(blobs.items())]
+    content = {"blobs": rows, "images": sorted(images, key=lambda image: image["name"]), "mediaTypes": types, "repositories": repositories}
+    document = {
+        "checked": False, "content": content, "failed": [], "formatVersion": "1.0",
+        "mediaType": "application/vnd.barge.inventory.v1+json", "scope": "registry", "state": "00000-00000",
+        "taken": "2026-01-01T00:00:00Z", "target": "registry.example",
+    }
+    with open(path, "w") as file:
+        json.dump(document, file, separators=(",", ":"), sort_keys=True)
+    return len(rows)
+
+
+def bench_delta(args, folder):
+    have, want = os.path.join(folder, "have.json"), os.path.join(folder, "want.json")
+    count = inventory(have, "jan")
+    inventory(want, "feb")
+    length = os.path.getsize(have)
+    seconds = median(args.runs, lambda: None, lambda: run(BARGE, "diff", have, want) and None)
+    peer = median(args.runs, lambda: None, lambda: [json.load(open(path)) for path in (have, want)] and None)
+    row(f"diff: two inventories of {count:,} blobs, {length / count:.0f} bytes a blob", seconds, f"{seconds / peer:.2f} × Python's json reading both")
+
+    # Twenty images on one base; in February the base has one new layer of four and each image one of its three.
+    noise = lambda size: gzip.compress(os.urandom(size), 0, mtime=0)
+    jan, feb = Layout(os.path.join(folder, "jan")), Layout(os.path.join(folder, "feb"))
+    both = lambda content: (jan.blob(LAYER, content), feb.blob(LAYER, content))[0]
+    base = [both(noise(8 * MIB)) for _ in range(3)]
+    old, new = jan.blob(LAYER, noise(8 * MIB)), feb.blob(LAYER, noise(8 * MIB))
+    whole = new["size"]
+    for image in range(20):
+        own = [both(noise(2 * MIB)) for _ in range(2)]
+        changed = feb.blob(LAYER, noise(1 * MIB))
+        whole += changed["size"]
+        jan.image(f"registry.example/bench/i{image}:v1", base + [old] + own + [jan.blob(LAYER, noise(1 * MIB))])
+        feb.image(f"registry.example/bench/i{image}:v1", base + [new] + own + [changed])
+    jan.finish()
+    feb.finish()
+    for month in ("jan", "feb"):
+        run(BARGE, "pack", f"oci:{folder}/{month}", "-o", f"{folder}/{month}.oci.tar")
+    run(BARGE, "diff", f"{folder}/jan.oci.tar", f"{folder}/feb.oci.tar", "-o", f"{folder}/feb.barge")
+    full, delta = (os.path.getsize(os.path.join(folder, name)) for name in ("feb.oci.tar", "feb.barge"))
+    print(
+        f"| delta: a month of 20 images | {delta / MIB:.1f} MiB | {delta / full:.1%} of the full bundle; "
+        f"{delta / whole:.3f} × the layers that are new, which whole-blob increments carry |", flush=True,
+    )
+    log = os.path.join(folder, "requests.log")
+    with open(log, "w") as file:
+        target = Registry(os.path.join(folder, "counted"), file)
+        run(BARGE, "push", f"{folder}/jan.oci.tar", target.host)
+        run(BARGE, "push", f"{folder}/feb.barge", target.host)
+        for flags in ([], ["--trust-manifests"]):
+            before = len(requests(log))
+            run(BARGE, "push", *flags, f"{folder}/feb.barge", target.host)
+            made = len(requests(log)) - before
+            # 20 repositories with a manifest, a config and seven layers each.
+            print(
+                f"| delta: pushed again, nothing new{''.join(' ' + flag for flag in flags)} | {made} requests "
+                f"| {made / (20 * 9):.2f} × the manifests and blobs of 20 repositories |", flush=True,
+            )
+        target.stop()
+
+
+def requests(log):
+    with open(log) as file:
+        return [line for line in file if '"GET /v2/' in line or '"HEAD /v2/' in line or '"PUT /v2/' in line or '"POST /v2/' in line]
+
+
 def bench_memory(folder):
     path = os.path.join(folder, "big")
     layout = Layout(path)
@@ -263,7 +353,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dir", default=None)
-    parser.add_argument("--only", default="pack,push,verify,open,memory")
+    parser.add_argument("--only", default="pack,push,verify,open,delta,memory")
     args = parser.parse_args()
     only = args.only.split(",")
     run("cargo", "build", "--release", "--locked", cwd=ROOT)
@@ -296,6 +386,8 @@ def main():
         shutil.rmtree(path, ignore_errors=True)
         if "open" in only:
             bench_open(args, folder)
+        if "delta" in only:
+            bench_delta(args, folder)
         if "memory" in only:
             bench_memory(folder)
     finally:
