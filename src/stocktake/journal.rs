@@ -182,6 +182,13 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// Unlocks: closing alone does not while a child process that is just being started holds a copy of the handle.
+    fn drop(&mut self) {
+        self.file.unlock().ok();
+    }
+}
+
 /// Why a journal can't be taken up.
 enum Replay {
     /// It was begun for another question, or is no journal at all.
