@@ -8,10 +8,10 @@ use barge::bundle::Bundle;
 use barge::graph::spool::Spool;
 use barge::graph::survey::{self, Survey, Wish};
 use barge::input::{Opener, parse_argument, read_list};
-use barge::oci::{Digest, Platform, Reference};
+use barge::oci::{Platform, Reference};
 use barge::push::names::{Destination, MapRule, Naming};
 use barge::push::report::{ImageOutcome, Report};
-use barge::push::source::{Held, Union};
+use barge::push::source::{Everything, Held, Known, Union};
 use barge::push::sparse::Policy;
 use barge::push::{Missing, Options, Prepared, PresenceProof, PushError};
 use barge::select::{Attachments, Select, Wanted};
@@ -177,7 +177,7 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         target: &args.target,
         client: args.registry.client()?,
         jobs: args.registry.jobs,
-        holds: &|digest| union.bundles().iter().any(|bundle| bundle.ships(digest)),
+        known: &*union,
     };
     job.run(printer)
 }
@@ -254,7 +254,7 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         target: &args.target,
         client,
         jobs: args.registry.jobs,
-        holds: &|_| true,
+        known: &Everything,
     };
     job.run(printer)
 }
@@ -285,7 +285,7 @@ struct Job<'a> {
     target: &'a TargetArgs,
     client: Client,
     jobs: usize,
-    holds: &'a (dyn Fn(&Digest) -> bool + Sync),
+    known: &'a dyn Known,
 }
 
 impl Job<'_> {
@@ -327,10 +327,11 @@ impl Job<'_> {
                 PresenceArg::Read => PresenceProof::Read,
                 PresenceArg::Head => PresenceProof::Head,
             },
+            trust_manifests: false,
             keep_going: self.target.keep_going,
             jobs: self.jobs,
         };
-        let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.holds)
+        let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.known)
             .map_err(|error| failure_of(&error, self))?;
         print_client_warnings(&self.client, printer);
         if self.target.dry_run {
@@ -522,7 +523,10 @@ fn failure_of(error: &PushError, job: &Job<'_>) -> Failure {
         missing
             .iter()
             .take(10)
-            .map(|one| format!("{} ({}) of {}", one.digest, bytes(one.size), one.image))
+            .map(|one| {
+                let image = one.images.first().and_then(|image| image.name.as_deref()).unwrap_or("no image");
+                format!("{} ({}) of {image}", one.digest, bytes(one.size))
+            })
             .collect()
     };
     match error {
@@ -545,9 +549,9 @@ fn failure_of(error: &PushError, job: &Job<'_>) -> Failure {
                 None => failure,
             }
         }
-        PushError::Missing(missing) => {
+        PushError::Missing(shortage) => {
             let mut failure = Failure::new(BASE_MISSING, "base-missing", error);
-            failure.causes = listed(missing);
+            failure.causes = listed(&shortage.missing);
             failure
                 .hint("nothing was changed at the target")
                 .hint("push the bundle that holds them first, or together")
