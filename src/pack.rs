@@ -5,8 +5,10 @@
 //! journal pins.
 
 mod asked;
+mod state;
+mod warnings;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +17,20 @@ use crate::bundle::Bundle;
 use crate::bundle::head::Head;
 use crate::graph::spool::Spool;
 use crate::graph::survey::{self, Survey, SurveyError, Wish};
-use crate::graph::{Graph, NodeId, Presence};
+use crate::graph::{Graph, NodeId};
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan::{self, Item, Summary};
-use crate::select::{Attachments, Reason, Select, Wanted};
+use crate::select::{Attachments, Select, Wanted};
 use crate::store::Source;
 use crate::transfer::archive::{self, Files, Job, Reuse, Written};
-use crate::transfer::journal::{Earlier, Journal, Mark};
+use crate::transfer::journal::Mark;
 use crate::transfer::{Progress, TransferError, layout};
 
 pub use asked::Asked;
 use asked::Selection;
+use state::{State, ended_with_gaps};
+pub use warnings::Warning;
+use warnings::{absence_warnings, platform_warnings};
 
 /// Where the bundle goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,15 +117,6 @@ fn list(platforms: &[Platform]) -> String {
     if texts.is_empty() { "none that is known".to_owned() } else { texts.join(", ") }
 }
 
-/// A warning: one cause, and everything it concerns.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Warning {
-    /// What is the matter, for all items alike.
-    pub cause: String,
-    /// What it concerns.
-    pub items: Vec<String>,
-}
-
 /// A plan that can be carried out.
 pub struct Prepared {
     /// The graph.
@@ -139,15 +135,6 @@ pub struct Prepared {
     unresolved: Vec<Reference>,
     options: Options,
     state: Option<State>,
-}
-
-/// The working files of an archive.
-struct State {
-    files: Files,
-    journal: Journal,
-    earlier: Option<Earlier>,
-    /// A file under a final name that an earlier run ended with gaps, and that this run replaces.
-    replaces: Option<PathBuf>,
 }
 
 /// How a pack ended.
@@ -334,13 +321,6 @@ fn is_bundle(path: &Path, id: &Digest) -> bool {
     Bundle::open(path).is_ok_and(|bundle| bundle.fault().is_none() && bundle.id() == Some(id))
 }
 
-/// Returns whether a file is what an earlier run ended with gaps.
-fn ended_with_gaps(path: &Path) -> bool {
-    path.is_file()
-        && Bundle::open(path)
-            .is_ok_and(|bundle| bundle.record().is_some_and(|record| !record.failed.is_empty()))
-}
-
 /// Returns the name that a bundle gets in a folder: short, and of letters that FAT and Joliet take.
 fn own_name(id: &Digest) -> String {
     format!("barge-{}.oci.tar", id.short())
@@ -349,67 +329,6 @@ fn own_name(id: &Digest) -> String {
 fn with_suffix_cut(partial: &Path) -> PathBuf {
     let text = partial.to_string_lossy();
     PathBuf::from(text.strip_suffix(".partial").unwrap_or(&text))
-}
-
-impl State {
-    fn open(options: &Options, arguments: &Digest) -> Result<Option<Self>, TransferError> {
-        let files = match &options.output {
-            Output::Archive(path) => Files::new(path, path),
-            Output::Folder(folder) => {
-                let stem = folder.join(format!("barge-{}", arguments.short()));
-                Files::new(&stem, &stem)
-            }
-            Output::Layout(_) | Output::Nowhere => return Ok(None),
-        };
-        let is_unfinished = files.partial.exists() || ended_with_gaps(&files.archive);
-        let journal =
-            Journal::open(&files.journal, &files.partial, is_unfinished, arguments, options.restart)?;
-        // Without a journal that speaks of it, what stands under either name is not barge's to touch.
-        let replaces = [&files.partial, &files.archive].into_iter().find(|path| path.exists());
-        let replaces = replaces.filter(|_| is_unfinished && journal.is_taken_up).cloned();
-        Ok(Some(Self { files, journal, earlier: None, replaces }))
-    }
-
-    /// Leaves nothing behind of a plan that failed, unless there is an unfinished file that it belongs to.
-    fn give_up(self) {
-        if self.replaces.is_none() {
-            // That it stays is no harm: the next run starts it over.
-            self.journal.remove().ok();
-        }
-    }
-
-    /// Takes the survey of an earlier run out of the journal.
-    fn take_survey(&mut self) -> Option<Result<(Survey, Earlier), PackError>> {
-        let mut earlier = self.journal.earlier.take()?;
-        let findings = std::mem::take(&mut earlier.findings);
-        let survey = self
-            .journal
-            .spool()
-            .map_err(PackError::from)
-            .and_then(|spool| Survey::from_findings(findings, spool).map_err(PackError::from));
-        Some(survey.map(|survey| (survey, earlier)))
-    }
-
-    /// Finds the file that an earlier run ended with gaps in a folder, where its name depends on the plan.
-    fn find_replaced(
-        &mut self,
-        survey: &Survey,
-        earlier: &Earlier,
-        select: &dyn Select,
-        options: &Options,
-    ) -> Result<(), PackError> {
-        let Output::Folder(folder) = &options.output else { return Ok(()) };
-        if self.replaces.is_some() || survey.roots.is_empty() {
-            return Ok(());
-        }
-        let graph = Graph::build(survey, select).map_err(TransferError::from)?;
-        let order = plan::file_order(&graph);
-        let head = Head::compose(&graph, &order, &HashSet::new(), &earlier.unresolved)
-            .map_err(TransferError::from)?;
-        let path = folder.join(own_name(&head.id));
-        self.replaces = Some(path).filter(|path| ended_with_gaps(path));
-        Ok(())
-    }
 }
 
 fn survey_sources(
@@ -426,76 +345,4 @@ fn survey_sources(
         jobs: options.jobs,
     };
     Ok(Survey::run(&asked.sources, &asked.wishes, spool, &options)?)
-}
-
-/// Says which images lack a wanted platform.
-fn platform_warnings(graph: &Graph, options: &Options) -> Result<Vec<Warning>, PackError> {
-    let mut lacking_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut inexact_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut all: Vec<Platform> = Vec::new();
-    for image in &graph.images {
-        let (mut have, left) = graph.image_platforms(image);
-        have.extend(left);
-        all.extend(have.iter().cloned());
-        if have.is_empty() {
-            continue;
-        }
-        let (lacking, inexact) = options.wanted.unanswered(&have.iter().collect::<Vec<_>>());
-        if options.strict_platforms && !lacking.is_empty() {
-            let lacking = lacking.into_iter().cloned().collect();
-            return Err(PackError::PlatformLacking { image: image.name.clone(), lacking });
-        }
-        // An image without an index is packed whatever its platform is; it must not pass for the wanted one.
-        let has_no_choice = !graph.node(image.root).kind.is_manifest() || graph.is_runnable(image.root);
-        for platform in lacking {
-            let note = if has_no_choice {
-                format!(" (has only {}, which is packed)", list(&have))
-            } else {
-                String::new()
-            };
-            lacking_by.entry(platform.to_string()).or_default().push(format!("{}{note}", image.name));
-        }
-        for platform in inexact {
-            inexact_by.entry(platform.to_string()).or_default().push(image.name.to_string());
-        }
-    }
-    all.sort();
-    all.dedup();
-    if !all.is_empty() {
-        let (nowhere, _) = options.wanted.unanswered(&all.iter().collect::<Vec<_>>());
-        if let Some(platform) = nowhere.first() {
-            return Err(PackError::NoSuchPlatform { platform: (*platform).clone(), have: all });
-        }
-    }
-    let lacking = lacking_by
-        .into_iter()
-        .map(|(platform, items)| Warning { cause: format!("without the platform {platform}"), items });
-    let inexact = inexact_by.into_iter().map(|(platform, items)| Warning {
-        cause: format!("another variant stands in for {platform}"),
-        items,
-    });
-    Ok(lacking.chain(inexact).collect())
-}
-
-/// Says what is left out that nobody asked to leave out.
-fn absence_warnings(graph: &Graph) -> Vec<Warning> {
-    let (mut foreign, mut source) = (Vec::new(), Vec::new());
-    for (id, digest, node) in graph.nodes() {
-        let list = match node.presence {
-            Presence::Absent(Reason::Foreign) => &mut foreign,
-            Presence::Absent(Reason::Source) => &mut source,
-            _ => continue,
-        };
-        list.push(format!("{digest} of {}", archive::owner(graph, id)));
-    }
-    let warning = |cause: &str, items: Vec<String>| {
-        (!items.is_empty()).then(|| Warning { cause: cause.to_owned(), items })
-    };
-    [
-        warning("non-distributable layer left out (`--foreign-layers` includes it)", foreign),
-        warning("listed by the source, which does not have it", source),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }

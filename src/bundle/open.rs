@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use super::head::{DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH, PAD_PATH};
 use super::record::{ImageEntry, RECORD_PATH, Record, RecordError};
 use super::table::Role;
 use super::trailer::{TRAILER_SIZE, Trailer};
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
+use crate::oci::{Descriptor, Digest};
 use crate::store::archive::{END_OF_ARCHIVE, header};
 use crate::store::layout::{
     Layout, LayoutArchive, LayoutDirectory, LayoutFiles, MAX_ROOT_FILE, open_archive,
@@ -91,23 +91,6 @@ fn read_head(file: File, length: u64) -> Option<Archive> {
     Some(archive)
 }
 
-/// Reads a record and computes its ID on the way.
-fn read_record(from: impl Read) -> std::result::Result<(Record, Digest, u64), RecordError> {
-    struct Hashing<R>(R, Hasher, u64);
-    impl<R: Read> Read for Hashing<R> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let count = self.0.read(buffer)?;
-            self.1.update(&buffer[..count]);
-            self.2 += count as u64;
-            Ok(count)
-        }
-    }
-    let mut hashing = BufReader::with_capacity(256 * 1024, Hashing(from, Hasher::new(Algorithm::Sha256), 0));
-    let record = Record::read(&mut hashing)?;
-    let Hashing(_, hasher, size) = hashing.into_inner();
-    Ok((record, hasher.finish(), size))
-}
-
 impl Bundle {
     /// Opens a bundle, or any OCI layout, in a file or folder.
     ///
@@ -131,7 +114,7 @@ impl Bundle {
             return Ok(Self { path: path.to_owned(), recorded: None, content });
         };
         let recorded = archive.head.iter().find(|(path, ..)| path == RECORD_PATH).map(|(_, offset, size)| {
-            read_record(FileSlice::new(&archive.file, *offset, *size, 0))
+            Record::read_hashed(FileSlice::new(&archive.file, *offset, *size, 0))
                 .map_err(|error| invalid(path, &error))
         });
         let recorded = recorded.transpose()?.map(Recorded::new);
@@ -141,9 +124,9 @@ impl Bundle {
     fn open_directory(path: &Path) -> Result<Self> {
         let layout = LayoutDirectory::open(path)?;
         let recorded = match layout.files().root_file(RECORD_PATH, MAX_ROOT_FILE)? {
-            Some(bytes) => {
-                Some(Recorded::new(read_record(bytes.as_slice()).map_err(|error| invalid(path, &error))?))
-            }
+            Some(bytes) => Some(Recorded::new(
+                Record::read_hashed(bytes.as_slice()).map_err(|error| invalid(path, &error))?,
+            )),
             None => None,
         };
         Ok(Self { path: path.to_owned(), recorded, content: Content::LayoutDirectory(layout) })

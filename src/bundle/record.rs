@@ -156,6 +156,27 @@ impl Record {
         }
     }
 
+    /// Reads a record and computes the bundle ID and the length of its bytes on the way.
+    ///
+    /// # Errors
+    /// As [`Record::read`].
+    pub fn read_hashed(from: impl Read) -> Result<(Self, Digest, u64), RecordError> {
+        struct Hashing<R>(R, Hasher, u64);
+        impl<R: Read> Read for Hashing<R> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.read(buffer)?;
+                self.1.update(&buffer[..count]);
+                self.2 += count as u64;
+                Ok(count)
+            }
+        }
+        let hashing = Hashing(from, Hasher::new(Algorithm::Sha256), 0);
+        let mut hashing = io::BufReader::with_capacity(256 * 1024, hashing);
+        let record = Self::read(&mut hashing)?;
+        let Hashing(_, hasher, size) = hashing.into_inner();
+        Ok((record, hasher.finish(), size))
+    }
+
     /// Writes the record's canonical bytes.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The head of an archive: finding it, also where a part of it is damaged, and judging its files.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 
 use serde::Deserialize;
 
@@ -155,17 +155,7 @@ pub(super) fn read_record(
     from: impl Read,
     findings: &mut Findings,
 ) -> Result<ReadRecord, (&'static str, String)> {
-    struct Hashing<R>(R, Hasher, u64);
-    impl<R: Read> Read for Hashing<R> {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let count = self.0.read(buffer)?;
-            self.1.update(&buffer[..count]);
-            self.2 += count as u64;
-            Ok(count)
-        }
-    }
-    let mut hashing = BufReader::with_capacity(256 * 1024, Hashing(from, Hasher::new(Algorithm::Sha256), 0));
-    let record = Record::read(&mut hashing).map_err(|error| {
+    let (record, id, size) = Record::read_hashed(from).map_err(|error| {
         let id = match &error {
             RecordError::Version(_) | RecordError::Feature(_) => "record-newer",
             RecordError::Invalid(_) | RecordError::MediaType(_) | RecordError::Repository(_) => {
@@ -175,8 +165,6 @@ pub(super) fn read_record(
         let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
         (id, format!("{error}{}", shown(&cause)))
     })?;
-    let Hashing(_, hasher, size) = hashing.into_inner();
-    let id = hasher.finish();
     // A later minor version may have fields that this one does not write.
     if record.format_version == crate::bundle::record::FORMAT_VERSION && record.id() != (id.clone(), size) {
         findings.whole("record-damaged", "`barge.json` is not in the one form in which barge writes it");

@@ -1,0 +1,105 @@
+//! How to write to the target, as the command line says it.
+
+use std::path::PathBuf;
+
+use barge::oci::Reference;
+use barge::push::names::{Destination, MapRule, Naming, NamingError};
+use barge::push::sparse::Policy;
+use barge::push::{Options, PresenceProof};
+
+use crate::cli::failure::Failure;
+
+/// How to write to the target.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Target")]
+pub(super) struct TargetArgs {
+    /// What to do when the registry refuses an index of which platforms were left out
+    #[arg(long, value_enum, default_value_t)]
+    sparse: SparseArg,
+    /// Puts repositories at or below SOURCE at or below TARGET; the longest rule that fits is taken
+    #[arg(long, value_name = "SOURCE=TARGET")]
+    map: Vec<MapRule>,
+    /// `false` keeps the host of the source registry as the first part of the path
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    strip_registry: bool,
+    /// Joins the last parts of longer paths, so that no two become one
+    #[arg(long, value_name = "N")]
+    max_path_components: Option<usize>,
+    /// Tags the images of each platform too, for registries that delete what has no tag
+    #[arg(long)]
+    tag_children: bool,
+    /// How to find out what the target has: by reading a byte, or by asking
+    #[arg(long, value_enum, default_value_t)]
+    presence: PresenceArg,
+    /// Takes for present what a manifest at the target refers to, without reading it: fewer requests, and wrong after some
+    /// garbage collections
+    #[arg(long)]
+    trust_manifests: bool,
+    /// Goes on with the other images when some fail
+    #[arg(long)]
+    pub(super) keep_going: bool,
+    /// Says what would be uploaded, mounted and skipped, and writes nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Writes the digests that --sparse rewrite or single changed, old and new, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(super) digest_map: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum SparseArg {
+    /// The exact index, or the image fails
+    #[default]
+    Require,
+    /// A new index of what is there, under a new digest
+    Rewrite,
+    /// The one platform that is there, under the tag
+    Single,
+}
+
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum PresenceArg {
+    /// Reads a byte: registries' caches lie
+    #[default]
+    Read,
+    /// Asks (HEAD): faster, and wrong after some garbage collections
+    Head,
+}
+
+impl TargetArgs {
+    /// Returns how images are named below `destination`, or what the one image is called.
+    pub(super) fn naming(&self, destination: Destination, exact: Option<Reference>) -> Naming {
+        Naming {
+            destination,
+            rules: self.map.clone(),
+            strip_registry: self.strip_registry,
+            max_components: self.max_path_components,
+            exact,
+        }
+    }
+
+    /// Returns how to push.
+    pub(super) fn options(&self, naming: Naming, jobs: usize) -> Options {
+        Options {
+            naming,
+            policy: match self.sparse {
+                SparseArg::Require => Policy::Require,
+                SparseArg::Rewrite => Policy::Rewrite,
+                SparseArg::Single => Policy::Single,
+            },
+            tag_children: self.tag_children,
+            presence: match self.presence {
+                PresenceArg::Read => PresenceProof::Read,
+                PresenceArg::Head => PresenceProof::Head,
+            },
+            trust_manifests: self.trust_manifests,
+            keep_going: self.keep_going,
+            jobs,
+        }
+    }
+}
+
+/// Reads the registry and the path below it.
+pub(super) fn destination(text: &str) -> Result<Destination, Failure> {
+    text.parse().map_err(|error: NamingError| Failure::new(2, "input", &error))
+}
