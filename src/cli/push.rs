@@ -2,6 +2,7 @@
 
 mod fault;
 mod job;
+mod papers;
 mod print;
 mod target;
 
@@ -13,11 +14,12 @@ use barge::graph::survey::Wish;
 use barge::input::{Opener, parse_argument, read_list};
 use barge::oci::{Platform, Reference};
 use barge::push::names::Destination;
-use barge::push::source::{Held, Union};
+use barge::push::source::{Everything, Held, Union};
 use barge::select::{Attachments, Wanted};
 use barge::store::Source;
 
 use self::job::Job;
+use self::papers::{PaperArgs, Papers};
 use self::target::{TargetArgs, destination};
 use super::args::{RegistryArgs, parse_platform};
 use super::failure::Failure;
@@ -35,6 +37,8 @@ pub struct PushArgs {
     /// Pushes only this image; repeatable
     #[arg(long, value_name = "NAME")]
     image: Vec<String>,
+    #[command(flatten)]
+    papers: PaperArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -121,7 +125,8 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         target: &args.target,
         client: args.registry.client()?,
         jobs: args.registry.jobs,
-        holds: &|digest| union.bundles().iter().any(|bundle| bundle.ships(digest)),
+        known: &*union,
+        papers: Some(Papers { args: &args.papers, union: &union, files, target }),
     };
     job.run(printer)
 }
@@ -137,7 +142,11 @@ fn wishes_of(bundles: &[Arc<Bundle>], only: &[String]) -> Result<Vec<Wish>, Fail
             let Some(name) = reference.filter(|reference| !is_attached(reference)) else { continue };
             let name = name.with_default_tag();
             let selector = descriptor.digest.to_string();
-            by_name.insert(name.to_string(), Wish { name, reference: None, source: 0, selector });
+            let entry = bundle.record().and_then(|record| {
+                record.images.iter().find(|image| image.root == descriptor.digest && image.name == name)
+            });
+            let reference = entry.and_then(|image| image.reference.clone());
+            by_name.insert(name.to_string(), Wish { name, reference, source: 0, selector });
         }
     }
     let mut chosen = Vec::new();
@@ -198,7 +207,8 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         target: &args.target,
         client,
         jobs: args.registry.jobs,
-        holds: &|_| true,
+        known: &Everything,
+        papers: None,
     };
     job.run(printer)
 }

@@ -4,9 +4,31 @@ use std::io::Read;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
+use crate::graph::reliance::Seen;
 use crate::oci::{Descriptor, Digest};
 use crate::select::{Reason, Select};
 use crate::store::{Attached, Result, Source, StoreError};
+
+/// What is known of content before the target is asked.
+pub trait Known: Sync {
+    /// Returns whether the source has the content to push.
+    fn holds(&self, digest: &Digest) -> bool;
+
+    /// Returns where content was seen at the target when it was left out; nothing where that is not known.
+    fn seen(&self, _digest: &Digest) -> Vec<Seen> {
+        Vec::new()
+    }
+}
+
+/// Knows of a source that has all that it refers to, as a registry does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Everything;
+
+impl Known for Everything {
+    fn holds(&self, _digest: &Digest) -> bool {
+        true
+    }
+}
 
 /// A union of bundles.
 pub struct Union {
@@ -82,6 +104,24 @@ impl Source for Union {
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         self.first(digest, |bundle| bundle.open_blob(digest, size, offset))
+    }
+}
+
+impl Known for Union {
+    fn holds(&self, digest: &Digest) -> bool {
+        self.bundles.iter().any(|bundle| bundle.ships(digest))
+    }
+
+    fn seen(&self, digest: &Digest) -> Vec<Seen> {
+        let mut seen: Vec<Seen> = Vec::new();
+        for record in self.bundles.iter().filter_map(|bundle| bundle.record()) {
+            let (Some(base), Some(row)) = (&record.base, record.absent.find(digest)) else { continue };
+            let places = row.repositories.iter().filter_map(|at| base.repositories.get(*at as usize));
+            seen.extend(places.cloned());
+        }
+        seen.sort();
+        seen.dedup();
+        seen
     }
 }
 
