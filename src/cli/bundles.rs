@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use barge::bundle::Bundle;
+use barge::bundle::Union;
 use barge::bundle::chain::{Chain, Unfollowed};
 use barge::graph::survey::Wish;
-use barge::push::source::Union;
 use barge::store::Source;
 
 use super::failure::{BAD_INPUT, BASE_MISSING, Failure};

@@ -77,7 +77,7 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
                 .hint("name the registry, or the bundles, that it was taken of"));
         }
         let comparison = compare_inventory(&far_side, wanted, &args.image);
-        return Ok(print_comparison(&comparison, &wanted.state, args, printer));
+        return Ok(print_comparison(&comparison, &wanted.state, args, None, printer));
     }
     let mut asked = target.asked(args)?;
     asked.relied = Some(relied(&far_side, &target, args));
@@ -95,7 +95,8 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
         carrier.announce(&prepared);
         let comparison = far_side.compare(&prepared.graph, removed_names(&prepared));
-        return Ok(print_comparison(&comparison, &state_of(&prepared), args, printer));
+        let next = format!("{} -o FILE.barge", command(args));
+        return Ok(print_comparison(&comparison, &state_of(&prepared), args, Some(next), printer));
     };
     let output = output(Some(output_text), &args.carry)?;
     let options = target.options(args, output.clone());
@@ -140,7 +141,13 @@ fn state_of(prepared: &Prepared) -> String {
 }
 
 /// Says what differs; returns the exit code.
-fn print_comparison(comparison: &Comparison, state: &str, args: &Args, printer: &Printer) -> u8 {
+fn print_comparison(
+    comparison: &Comparison,
+    state: &str,
+    args: &Args,
+    next: Option<String>,
+    printer: &Printer,
+) -> u8 {
     let differs = comparison.differs();
     let code = if args.exit_code && differs { SOME_FAILED } else { 0 };
     let total = comparison.new.len() + comparison.changed.len() + comparison.widened.len() + comparison.same;
@@ -170,8 +177,8 @@ fn print_comparison(comparison: &Comparison, state: &str, args: &Args, printer: 
     ));
     printer.line(&format!("  relies on {}, that the far side has", amount(&comparison.relied, "blob")));
     printer.line(&format!("  state    {state}, what push should read back"));
-    if differs && args.output.is_none() {
-        printer.line(&format!("next: {} -o FILE.barge", command(args)));
+    if let (true, Some(next)) = (differs, next) {
+        printer.line(&format!("next: {next}"));
     }
     let mut document = json!({ "outcome": if differs { "DONE" } else { "NOTHING CHANGED" }, "state": state });
     document["comparison"] = json!(comparison);

@@ -1,16 +1,16 @@
 //! What a push hands back: the receipt, the request for what is missing, the state code, and the names no longer wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use barge::bundle::Bundle;
+use barge::bundle::chain::Chain;
+use barge::bundle::{Bundle, Union};
 use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::graph::survey::Failure as Unread;
 use barge::inventory::{Inventory, OutcomeRow, state_code};
-use barge::oci::{Digest, Platform};
+use barge::oci::{Digest, Platform, Reference};
 use barge::push::report::{ImageOutcome, Report};
-use barge::push::source::Union;
 use barge::push::{Missing, Shortage};
 use barge::request::{Request, WantedBlob, WantedImage};
 use barge::select::Reason;
@@ -38,6 +38,7 @@ pub(super) struct PaperArgs {
 /// The papers of one push of bundles.
 pub(super) struct Papers<'a> {
     pub(super) args: &'a PaperArgs,
+    pub(super) chain: &'a Chain,
     pub(super) union: &'a Union,
     /// The arguments that name the bundles.
     pub(super) files: &'a [String],
@@ -239,15 +240,14 @@ impl Papers<'_> {
     /// Says the state code of what is in place, and whether it is what the bundles say.
     pub(super) fn print_state(&self, job: &Job<'_>, report: &Report, printer: &Printer) {
         let state = report.content.state();
+        let wanted: HashSet<(&Reference, &str)> =
+            job.wishes.iter().map(|wish| (&wish.name, wish.selector.as_str())).collect();
         let mut expected: BTreeMap<(String, &Digest), BTreeSet<&Platform>> = BTreeMap::new();
-        for wish in &job.wishes {
-            for image in self.union.bundles().iter().filter_map(|b| b.record()).flat_map(|r| &r.images) {
-                if image.name.clone().with_default_tag() == wish.name
-                    && image.root.to_string() == wish.selector
-                {
-                    let key = (wish.name.to_string(), &image.root);
-                    expected.entry(key).or_default().extend(&image.platforms);
-                }
+        let records = self.union.bundles().iter().filter_map(|bundle| bundle.record());
+        for image in records.flat_map(|record| &record.images) {
+            if wanted.contains(&(&image.name, image.root.to_string().as_str())) {
+                let key = (image.name.to_string(), &image.root);
+                expected.entry(key).or_default().extend(&image.platforms);
             }
         }
         // Layouts of others have no record that says what is expected.
@@ -271,15 +271,8 @@ impl Papers<'_> {
 
     /// Lists the names that the packing side no longer wants.
     pub(super) fn print_removed(&self, printer: &Printer) {
-        let removed: BTreeSet<String> = self
-            .union
-            .bundles()
-            .iter()
-            .filter_map(|bundle| bundle.record()?.base.as_ref())
-            .flat_map(|base| base.removed.iter().cloned())
-            .collect();
-        if !removed.is_empty() {
-            let removed: Vec<String> = removed.into_iter().collect();
+        if !self.chain.removed.is_empty() {
+            let removed: Vec<String> = self.chain.removed.iter().cloned().collect();
             printer.warning("no longer wanted by the packing side; nothing is deleted", &removed);
         }
     }
