@@ -32,11 +32,12 @@ impl Holds for Far {
     }
 }
 
-/// Two images of one source: `app` builds on `base`, `tool` on nothing.
+/// Two images of one source: `app` builds on `base`, `tool` on `kept`; the far side has an image of both.
 struct Month {
     source: Hostile,
     content: Content,
     base: Blob,
+    kept: Blob,
     old: Descriptor,
     app: Descriptor,
     tool: Descriptor,
@@ -45,14 +46,14 @@ struct Month {
 
 fn month() -> Month {
     let mut content = Content::new();
-    let base = layer(1, 3000);
-    let old = content.image("linux/amd64", std::slice::from_ref(&base));
+    let (base, kept) = (layer(1, 3000), layer(4, 2500));
+    let old = content.image("linux/amd64", &[base.clone(), kept.clone()]);
     let app = content.image("linux/amd64", &[base.clone(), layer(2, 700)]);
-    let tool = content.image("linux/amd64", &[layer(3, 600)]);
+    let tool = content.image("linux/amd64", &[kept.clone(), layer(3, 600)]);
     let source = Hostile::honest();
     source.seed("team/app", &content, &app, Some("v2"));
     source.seed("team/tool", &content, &tool, Some("v2"));
-    Month { source, content, base, old, app, tool, folder: tempfile::tempdir().unwrap() }
+    Month { source, content, base, kept, old, app, tool, folder: tempfile::tempdir().unwrap() }
 }
 
 fn base_entry(kind: BaseKind, name: Option<&str>) -> BaseEntry {
@@ -61,7 +62,7 @@ fn base_entry(kind: BaseKind, name: Option<&str>) -> BaseEntry {
 }
 
 impl Month {
-    /// Packs the images named as a delta bundle `mar` without the layer that both months share.
+    /// Packs the images named as a delta bundle `mar` without the layers that the far side has.
     fn delta(&self, images: &[&str], entry: BaseEntry, seen: Vec<Seen>) -> PathBuf {
         let client = Client::new(barge::store::registry::Options::default()).unwrap();
         let mut opener = Opener::new(&client);
@@ -80,7 +81,7 @@ impl Month {
         let survey =
             Survey::run(&opened.sources, &opened.wishes, Spool::temporary().unwrap(), &options).unwrap();
         let mut graph = Graph::build(&survey, &wanted).unwrap();
-        let far = Far(vec![self.base.digest.clone()], seen);
+        let far = Far(vec![self.base.digest.clone(), self.kept.digest.clone()], seen);
         let removed = ["registry.example/team/gone:v1".to_owned()].into_iter().collect();
         graph.rely_on(vec![entry], removed, &far, &Far(Vec::new(), Vec::new()));
         let order = file_order(&graph);
@@ -132,7 +133,10 @@ fn a_base_collected_behind_a_cache_changes_nothing_and_is_asked_for() {
     let failed = month.push(&bundle, to.host()).run().code(5).stderr_has("NOTHING CHANGED");
     let new = &to.log()[before..];
     assert!(!["POST", "PUT", "PATCH"].iter().any(|method| new.contains(method)), "{new}");
-    failed.stderr_has("1 of 2 images need it; 1 could go on with --keep-going");
+    failed
+        .stderr_has("1 of 2 images need it; 1 could go on with --keep-going")
+        .stderr_has("as after a garbage collection: carry the request back")
+        .stderr_has("next: barge pack --request mar.request.json … -o topup.barge");
     let request = month.file("mar.request.json");
     let app = format!("{}/team/app:v2", month.source.host());
     assert_eq!(wanted(&request), (vec![month.base.digest.clone()], vec![app.clone()]));
@@ -172,7 +176,7 @@ fn what_a_base_saw_elsewhere_is_mounted_and_the_receipt_tells() {
     let bundle = month.delta(&["app", "tool"], entry, vec![Seen::Path("old/place".to_owned())]);
     let target = format!("{}/mirror", to.host());
     let done = month.push(&bundle, &target).args(["--receipt", "receipt.json"]).run().success();
-    done.stdout_has("mounted 1 blob").stdout_has("as the bundle says");
+    done.stdout_has("mounted 2 blobs").stdout_has("as the bundle says");
     assert_whole(to.host(), "mirror/team/app", &month.content, &month.app);
     let receipt = Inventory::read(&month.file("receipt.json")).unwrap();
     assert_eq!(receipt.target.as_deref(), Some(&*target));
@@ -252,7 +256,7 @@ fn manifests_that_are_there_are_trusted_on_request_only() {
     to.seed("team/app", &month.content, &month.old, Some("v1"));
     let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), seen);
     month.push(&bundle, to.host()).run().success();
-    for (more, blobs) in [(&[][..], 5), (&["--trust-manifests"][..], 0)] {
+    for (more, blobs) in [(&[][..], 6), (&["--trust-manifests"][..], 0)] {
         to.forget_requests();
         month.push(&bundle, to.host()).args(more).run().success().stdout_has("NOTHING CHANGED");
         assert_eq!(to.requests_on("*", "/blobs/").len(), blobs, "{}", to.transcript());
