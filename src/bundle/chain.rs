@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::Bundle;
+use super::{Bundle, Record};
 use crate::graph::reliance::{BaseEntry, BaseKind};
 use crate::oci::{Digest, Reference};
 use crate::store::{Result, is_attached_tag};
@@ -39,37 +39,68 @@ pub struct Chain {
     pub removed: BTreeSet<String>,
     /// What the bundles follow and is not among them.
     pub unfollowed: Vec<Unfollowed>,
+    links: Vec<Link>,
+}
+
+/// A bundle with the state code that a target has once it was pushed.
+struct Link {
+    bundle: Arc<Bundle>,
+    state: Option<String>,
+}
+
+impl Link {
+    fn leads_to(&self, base: &BaseEntry) -> bool {
+        self.bundle.id() == Some(&base.id) || (base.state.is_some() && base.state == self.state)
+    }
 }
 
 impl Chain {
     /// Puts bundles in order: full ones before deltas, and each delta after what it follows; otherwise as given.
     ///
+    /// A delta follows the bundle that its record names, and any that leaves a target in the same state: what was packed
+    /// whole and kept, and what was sent of it, lead to the same.
+    ///
     /// # Errors
     /// What reading the index of a layout says.
     pub fn of(given: Vec<Arc<Bundle>>) -> Result<Self> {
         let mut seen = HashSet::new();
-        let mut left: Vec<Arc<Bundle>> =
-            given.into_iter().filter(|bundle| bundle.id().is_none_or(|id| seen.insert(id.clone()))).collect();
-        left.sort_by_key(|bundle| is_delta(bundle));
-        let mut bundles: Vec<Arc<Bundle>> = Vec::new();
-        while !left.is_empty() {
-            let waits = |bundle: &Arc<Bundle>| {
-                bases(bundle).any(|base| left.iter().any(|other| other.id() == Some(&base.id)))
-            };
-            // A bundle can't follow itself, and IDs are digests, so one is always free; if not, any will do.
-            let free = left.iter().position(|bundle| !waits(bundle)).unwrap_or(0);
-            bundles.push(left.remove(free));
-        }
+        let mut left: Vec<Link> = given
+            .into_iter()
+            .filter(|bundle| bundle.id().is_none_or(|id| seen.insert(id.clone())))
+            .map(|bundle| Link { state: bundle.record().map(Record::state), bundle })
+            .collect();
+        left.sort_by_key(|link| is_delta(&link.bundle));
         let mut chain = Self::default();
+        while !left.is_empty() {
+            let waits = |link: &Link| {
+                bases(&link.bundle).any(|base| {
+                    let leads =
+                        |other: &&Link| !Arc::ptr_eq(&other.bundle, &link.bundle) && other.leads_to(base);
+                    !chain.links.iter().any(|link| link.leads_to(base))
+                        && left.iter().any(|other| leads(&other))
+                })
+            };
+            // Bundles that lead back to an earlier state may wait for each other; then the order given counts.
+            let free = left.iter().position(|link| !waits(link)).unwrap_or(0);
+            chain.links.push(left.remove(free));
+        }
+        let bundles: Vec<Arc<Bundle>> = chain.links.iter().map(|link| link.bundle.clone()).collect();
         for bundle in &bundles {
-            for base in bases(bundle).filter(|base| base.kind == BaseKind::Bundle && !seen.contains(&base.id))
-            {
-                chain.unfollowed.push(Unfollowed { bundle: file_name(bundle), base: base.clone() });
-            }
+            let unfollowed: Vec<Unfollowed> = bases(bundle)
+                .filter(|base| base.kind == BaseKind::Bundle && !chain.has(base))
+                .map(|base| Unfollowed { bundle: file_name(bundle), base: base.clone() })
+                .collect();
+            chain.unfollowed.extend(unfollowed);
             chain.take(bundle)?;
         }
         chain.bundles = bundles;
         Ok(chain)
+    }
+
+    /// Returns whether one of the bundles is a base, or leads to the same state.
+    #[must_use]
+    pub fn has(&self, base: &BaseEntry) -> bool {
+        self.links.iter().any(|link| link.leads_to(base))
     }
 
     /// Takes over what a bundle says of names.
@@ -115,14 +146,8 @@ impl Chain {
     /// Returns what the bundles together build on: the bases that are not among them, sorted.
     #[must_use]
     pub fn bases(&self) -> Vec<BaseEntry> {
-        let given: HashSet<&Digest> = self.bundles.iter().filter_map(|bundle| bundle.id()).collect();
-        let mut all: Vec<BaseEntry> = self
-            .bundles
-            .iter()
-            .flat_map(|bundle| bases(bundle))
-            .filter(|base| !given.contains(&base.id))
-            .cloned()
-            .collect();
+        let all = self.bundles.iter().flat_map(|bundle| bases(bundle));
+        let mut all: Vec<BaseEntry> = all.filter(|base| !self.has(base)).cloned().collect();
         all.sort();
         all.dedup();
         all

@@ -1,24 +1,33 @@
 //! Several bundles seen as one source: what any of them holds is there.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
 use super::Bundle;
 use crate::graph::reliance::Seen;
-use crate::oci::{Descriptor, Digest};
+use crate::oci::{Descriptor, Digest, Platform};
 use crate::select::{Reason, Select};
 use crate::store::{Attached, Result, Source, StoreError};
 
 /// A union of bundles.
 pub struct Union {
     bundles: Vec<Arc<Bundle>>,
+    /// The platforms of roots that have one, as the records say.
+    platforms: HashMap<Digest, Platform>,
 }
 
 impl Union {
     /// Sees `bundles` as one.
     #[must_use]
     pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
-        Self { bundles }
+        let images =
+            bundles.iter().filter_map(|bundle| bundle.record()).flat_map(|record| record.images.iter());
+        let platforms = images.filter_map(|image| match image.platforms.as_slice() {
+            [only] => Some((image.root.clone(), only.clone())),
+            _ => None,
+        });
+        Self { platforms: platforms.collect(), bundles }
     }
 
     /// Returns the bundles.
@@ -122,5 +131,9 @@ impl Select for Held<'_> {
         }
         let reason = |bundle: &Arc<Bundle>| Some(bundle.record()?.absent.find(digest)?.reason);
         self.0.bundles.iter().filter_map(reason).max()
+    }
+
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        self.0.platforms.get(root).cloned()
     }
 }

@@ -9,7 +9,7 @@ use crate::bundle::{Held, Union};
 use crate::graph::Graph;
 use crate::graph::reliance::{BaseEntry, Holds, Seen};
 use crate::graph::survey::Wish;
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
+use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Platform};
 use crate::request::Request;
 use crate::select::{Reason, Select, Wanted};
 use crate::store::Source;
@@ -163,5 +163,9 @@ impl Select for Selection<'_> {
             None if bundle.holds(digest) && !bundle.ships(digest) => Some(Reason::Platform),
             None => None,
         }
+    }
+
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        self.union.and_then(|union| Held(union).platform(root))
     }
 }
