@@ -151,10 +151,11 @@ fn print_comparison(
     let differs = comparison.differs();
     let code = if args.exit_code && differs { SOME_FAILED } else { 0 };
     let total = comparison.new.len() + comparison.changed.len() + comparison.widened.len() + comparison.same;
-    if differs {
-        printer.line(&format!("DONE: {} of {} differ", total - comparison.same, counted(total, "image")));
-    } else {
-        printer.line(&format!("NOTHING CHANGED: the base has all of {}", counted(total, "image")));
+    let (all, lacking) = (counted(total, "image"), total - comparison.same);
+    match (lacking, comparison.removed.len()) {
+        (0, 0) => printer.line(&format!("NOTHING CHANGED: the base has all of {all}")),
+        (0, gone) => printer.line(&format!("DONE: the base has all of {all}, and {gone} no longer wanted")),
+        _ => printer.line(&format!("DONE: the base lacks something of {lacking} of {all}")),
     }
     let lists =
         [("new", &comparison.new), ("changed", &comparison.changed), ("widened", &comparison.widened)];
