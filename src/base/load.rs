@@ -156,8 +156,10 @@ fn of_record(record: &Record, id: Digest, path: &Path) -> Known {
         table.add(row.digest, row.size, []);
     }
     add_relied(&mut table, record);
+    // A sidecar does not say what its bundle is called; these are the suffixes that bundles have.
+    let suffix = if record.base.is_some() { "barge" } else { "oci.tar" };
     let name = file_name(path).map(|name| match name.strip_suffix(".barge.json") {
-        Some(stem) => stem.to_owned(),
+        Some(stem) => format!("{stem}.{suffix}"),
         None => name,
     });
     Known {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Bundle, Record};
+use super::Bundle;
 use crate::graph::reliance::{BaseEntry, BaseKind};
 use crate::oci::{Digest, Reference};
 use crate::store::{Result, is_attached_tag};
@@ -17,6 +17,8 @@ pub struct Member {
     pub reference: Option<Reference>,
     /// Digest of its root.
     pub root: Digest,
+    /// Place in [`Chain::bundles`] of the bundle that says so.
+    pub bundle: usize,
 }
 
 /// A bundle that follows one which is not among those given.
@@ -39,72 +41,95 @@ pub struct Chain {
     pub removed: BTreeSet<String>,
     /// What the bundles follow and is not among them.
     pub unfollowed: Vec<Unfollowed>,
-    links: Vec<Link>,
+    /// What the bundles together build on: the bases that none of them stands for, sorted.
+    pub bases: Vec<BaseEntry>,
+    given: Given,
 }
 
-/// A bundle with the state code that a target has once it was pushed.
-struct Link {
-    bundle: Arc<Bundle>,
-    state: Option<String>,
+/// The IDs of bundles, by the state in which they leave a target.
+#[derive(Default)]
+struct Given {
+    ids: HashSet<Digest>,
+    by_state: HashMap<String, Vec<Digest>>,
 }
 
-impl Link {
-    fn leads_to(&self, base: &BaseEntry) -> bool {
-        self.bundle.id() == Some(&base.id) || (base.state.is_some() && base.state == self.state)
+impl Given {
+    fn of(bundles: &[Arc<Bundle>]) -> Self {
+        let mut given = Self { ids: HashSet::new(), by_state: HashMap::new() };
+        for (id, record) in bundles.iter().filter_map(|bundle| Some((bundle.id()?, bundle.record()?))) {
+            given.ids.insert(id.clone());
+            given.by_state.entry(record.state()).or_default().push(id.clone());
+        }
+        given
+    }
+
+    /// Returns the bundle that is `base`; if it is not given, those that lead to the same state: who was told of
+    /// February by the full bundle may have got it by a delta.
+    fn standing_for(&self, base: &BaseEntry) -> Vec<Digest> {
+        if self.ids.contains(&base.id) {
+            return vec![base.id.clone()];
+        }
+        let same = base.state.as_ref().and_then(|state| self.by_state.get(state));
+        same.cloned().unwrap_or_default()
     }
 }
 
 impl Chain {
     /// Puts bundles in order: full ones before deltas, and each delta after what it follows; otherwise as given.
     ///
-    /// A delta follows the bundle that its record names, and any that leaves a target in the same state: what was packed
-    /// whole and kept, and what was sent of it, lead to the same.
-    ///
     /// # Errors
     /// What reading the index of a layout says.
     pub fn of(given: Vec<Arc<Bundle>>) -> Result<Self> {
         let mut seen = HashSet::new();
-        let mut left: Vec<Link> = given
-            .into_iter()
-            .filter(|bundle| bundle.id().is_none_or(|id| seen.insert(id.clone())))
-            .map(|bundle| Link { state: bundle.record().map(Record::state), bundle })
-            .collect();
-        left.sort_by_key(|link| is_delta(&link.bundle));
-        let mut chain = Self::default();
+        let mut left: Vec<Arc<Bundle>> =
+            given.into_iter().filter(|bundle| bundle.id().is_none_or(|id| seen.insert(id.clone()))).collect();
+        left.sort_by_key(|bundle| is_delta(bundle));
+        let given = Given::of(&left);
+        let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         while !left.is_empty() {
-            let waits = |link: &Link| {
-                bases(&link.bundle).any(|base| {
-                    let leads =
-                        |other: &&Link| !Arc::ptr_eq(&other.bundle, &link.bundle) && other.leads_to(base);
-                    !chain.links.iter().any(|link| link.leads_to(base))
-                        && left.iter().any(|other| leads(&other))
+            // States may lead in a circle, where a delta leads back to one that was before: what has come already will do.
+            let waits = |bundle: &Arc<Bundle>| {
+                bases(bundle).any(|base| {
+                    let ways = given.standing_for(base);
+                    let is_way = |other: &Arc<Bundle>| {
+                        other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
+                    };
+                    !bundles.iter().any(is_way) && left.iter().any(is_way)
                 })
             };
-            // Bundles that lead back to an earlier state may wait for each other; then the order given counts.
-            let free = left.iter().position(|link| !waits(link)).unwrap_or(0);
-            chain.links.push(left.remove(free));
+            let free = left.iter().position(|bundle| !waits(bundle)).unwrap_or(0);
+            bundles.push(left.remove(free));
         }
-        let bundles: Vec<Arc<Bundle>> = chain.links.iter().map(|link| link.bundle.clone()).collect();
-        for bundle in &bundles {
-            let unfollowed: Vec<Unfollowed> = bases(bundle)
-                .filter(|base| base.kind == BaseKind::Bundle && !chain.has(base))
-                .map(|base| Unfollowed { bundle: file_name(bundle), base: base.clone() })
-                .collect();
-            chain.unfollowed.extend(unfollowed);
-            chain.take(bundle)?;
+        let mut chain = Self::default();
+        let mut earlier: HashSet<&Digest> = HashSet::new();
+        for (at, bundle) in bundles.iter().enumerate() {
+            for base in bases(bundle) {
+                if given.standing_for(base).iter().any(|id| earlier.contains(id)) {
+                    continue;
+                }
+                if base.kind == BaseKind::Bundle {
+                    chain.unfollowed.push(Unfollowed { bundle: file_name(bundle), base: base.clone() });
+                }
+                chain.bases.push(base.clone());
+            }
+            chain.take(at, bundle)?;
+            earlier.extend(bundle.id());
         }
+        chain.bases.sort();
+        chain.bases.dedup();
         chain.bundles = bundles;
+        chain.given = given;
         Ok(chain)
     }
 
     /// Returns whether one of the bundles is a base, or leads to the same state.
     #[must_use]
     pub fn has(&self, base: &BaseEntry) -> bool {
-        self.links.iter().any(|link| link.leads_to(base))
+        !self.given.standing_for(base).is_empty()
     }
 
     /// Takes over what a bundle says of names.
-    fn take(&mut self, bundle: &Bundle) -> Result<()> {
+    fn take(&mut self, at: usize, bundle: &Bundle) -> Result<()> {
         let record = bundle.record();
         let removed = record.and_then(|record| record.base.as_ref()).map(|base| base.removed.as_slice());
         for name in removed.unwrap_or_default() {
@@ -124,7 +149,7 @@ impl Chain {
             self.removed.remove(&text);
             self.removed.remove(&name.path());
             let reference = references.get(&name).and_then(|reference| (*reference).clone());
-            self.images.insert(text, Member { name, reference, root: descriptor.digest });
+            self.images.insert(text, Member { name, reference, root: descriptor.digest, bundle: at });
         }
         Ok(())
     }
@@ -141,16 +166,6 @@ impl Chain {
         let Some(first) = self.bundles.first() else { return Vec::new() };
         let is_below = |one: &&Unfollowed| !bases(first).any(|base| base.id == one.base.id);
         self.unfollowed.iter().filter(is_below).cloned().collect()
-    }
-
-    /// Returns what the bundles together build on: the bases that are not among them, sorted.
-    #[must_use]
-    pub fn bases(&self) -> Vec<BaseEntry> {
-        let all = self.bundles.iter().flat_map(|bundle| bases(bundle));
-        let mut all: Vec<BaseEntry> = all.filter(|base| !self.has(base)).cloned().collect();
-        all.sort();
-        all.dedup();
-        all
     }
 }
 

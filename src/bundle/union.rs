@@ -1,33 +1,50 @@
 //! Several bundles seen as one source: what any of them holds is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 
 use super::Bundle;
+use super::chain::Chain;
 use crate::graph::reliance::Seen;
-use crate::oci::{Descriptor, Digest, Platform};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::select::{Reason, Select};
 use crate::store::{Attached, Result, Source, StoreError};
+
+/// Something attached: the subject, what is attached to it, and the tag if there is one.
+type Tie = (Digest, Digest, Option<String>);
 
 /// A union of bundles.
 pub struct Union {
     bundles: Vec<Arc<Bundle>>,
     /// The platforms of roots that have one, as the records say.
     platforms: HashMap<Digest, Platform>,
+    /// For each bundle what is attached to the images that it has the last word on; none where all that it lists counts.
+    standing: Vec<Option<HashSet<Tie>>>,
 }
 
 impl Union {
     /// Sees `bundles` as one.
     #[must_use]
     pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
-        let images =
-            bundles.iter().filter_map(|bundle| bundle.record()).flat_map(|record| record.images.iter());
-        let platforms = images.filter_map(|image| match image.platforms.as_slice() {
-            [only] => Some((image.root.clone(), only.clone())),
-            _ => None,
-        });
-        Self { platforms: platforms.collect(), bundles }
+        let standing = bundles.iter().map(|_| None).collect();
+        Self { platforms: platforms(&bundles), bundles, standing }
+    }
+
+    /// Sees the bundles of a chain as one. Of what is attached only that counts which goes with an image as it stands:
+    /// what an earlier bundle says of an image that a later one has too, or no longer wants, is out of date.
+    #[must_use]
+    pub fn of(chain: &Chain) -> Self {
+        let last_words: HashSet<(usize, &Reference)> =
+            chain.images.values().map(|member| (member.bundle, &member.name)).collect();
+        let ties = |(at, bundle): (usize, &Arc<Bundle>)| {
+            let images = bundle.record()?.images.iter();
+            let images = images.filter(|image| last_words.contains(&(at, &image.name)));
+            let attached = images.flat_map(|image| &image.attached);
+            Some(attached.map(|one| (one.subject.clone(), one.digest.clone(), one.tag.clone())).collect())
+        };
+        let standing = chain.bundles.iter().enumerate().map(ties).collect();
+        Self { platforms: platforms(&chain.bundles), bundles: chain.bundles.clone(), standing }
     }
 
     /// Returns the bundles.
@@ -66,6 +83,16 @@ impl Union {
     }
 }
 
+/// Finds the platforms of roots that have one, as the records say.
+fn platforms(bundles: &[Arc<Bundle>]) -> HashMap<Digest, Platform> {
+    let images = bundles.iter().filter_map(|bundle| bundle.record()).flat_map(|record| record.images.iter());
+    let platforms = images.filter_map(|image| match image.platforms.as_slice() {
+        [only] => Some((image.root.clone(), only.clone())),
+        _ => None,
+    });
+    platforms.collect()
+}
+
 impl Source for Union {
     fn place(&self) -> String {
         self.bundles.iter().map(|bundle| bundle.place()).collect::<Vec<_>>().join(" + ")
@@ -97,9 +124,11 @@ impl Source for Union {
 
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
         let mut list: Vec<Attached> = Vec::new();
-        for bundle in &self.bundles {
+        for (bundle, standing) in self.bundles.iter().zip(&self.standing) {
             for attached in bundle.attached(subject)? {
-                if !list.contains(&attached) {
+                let tie = || (subject.clone(), attached.descriptor.digest.clone(), attached.tag.clone());
+                let stands = standing.as_ref().is_none_or(|standing| standing.contains(&tie()));
+                if stands && !list.contains(&attached) {
                     list.push(attached);
                 }
             }

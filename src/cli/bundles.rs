@@ -29,7 +29,7 @@ pub fn open_chain(files: &[String]) -> Result<Chain, Failure> {
 
 /// Returns the bundles of a chain seen as one, and its images, or those of them that are meant.
 pub fn wishes(chain: &Chain, only: &[String]) -> Result<(Arc<Union>, Vec<Wish>), Failure> {
-    let union = Arc::new(Union::new(chain.bundles.clone()));
+    let union = Arc::new(Union::of(chain));
     let is_meant = |wish: &Wish| only.is_empty() || only.iter().any(|wanted| wish.name.is_meant_by(wanted));
     let all = chain.images.values().map(|member| Wish {
         name: member.name.clone(),
