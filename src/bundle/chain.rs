@@ -87,17 +87,20 @@ impl Chain {
         let given = Given::of(&left);
         let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         while !left.is_empty() {
-            // States may lead in a circle, where a delta leads back to one that was before: what has come already will do.
-            let waits = |bundle: &Arc<Bundle>| {
+            let waits = |bundle: &Arc<Bundle>, ways: &dyn Fn(&BaseEntry) -> Vec<Digest>| {
                 bases(bundle).any(|base| {
-                    let ways = given.standing_for(base);
+                    let ways = ways(base);
                     let is_way = |other: &Arc<Bundle>| {
                         other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
                     };
                     !bundles.iter().any(is_way) && left.iter().any(is_way)
                 })
             };
-            let free = left.iter().position(|bundle| !waits(bundle)).unwrap_or(0);
+            // IDs are digests and make no circle; states may, where a delta leads back to one that was before.
+            let all = |base: &BaseEntry| given.standing_for(base);
+            let by_id = |base: &BaseEntry| vec![base.id.clone()];
+            let free = left.iter().position(|bundle| !waits(bundle, &all));
+            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id))).unwrap_or(0);
             bundles.push(left.remove(free));
         }
         let mut chain = Self::default();
