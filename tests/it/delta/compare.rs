@@ -96,7 +96,9 @@ fn inventories_are_compared_with_each_other_and_with_registries() {
     desk.fails("diff --exit-code have.json have.json", 0).stdout_has("NOTHING CHANGED");
     // Of one image nothing is said of the others.
     let one = desk.run("diff have.json want.json --image team/new:v1");
-    one.stdout_has("DONE: the base lacks something of 1 of 1 image").never_says("team/app").never_says("no longer wanted");
+    one.stdout_has("DONE: the base lacks something of 1 of 1 image")
+        .never_says("team/app")
+        .never_says("no longer wanted");
     let app = desk.run("diff want.json have.json --image team/app");
     app.stdout_has("never deleted: 1 name").stdout_has("team/app:v3").never_says("team/new");
     let refused = desk.fails("diff have.json want.json -o out.barge", 2);
