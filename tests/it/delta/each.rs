@@ -8,7 +8,7 @@ use crate::support::peers::RealRegistry;
 struct Sites {
     desk: Desk,
     a: Hostile,
-    sites: [Hostile; 3],
+    targets: [Hostile; 3],
     january: Month,
     february: Month,
 }
@@ -28,7 +28,7 @@ fn sites() -> Sites {
     }
     february.fill(a.host());
     february.pack(a.host(), &desk.path("feb.oci.tar"));
-    Sites { desk, a, sites, january, february }
+    Sites { desk, a, targets: sites, january, february }
 }
 
 impl Sites {
@@ -36,7 +36,7 @@ impl Sites {
     fn deliver(&self, report: &serde_json::Value) {
         let rows = report["sites"].as_array().unwrap();
         assert_eq!(rows.len(), 3, "{report}");
-        for (row, site) in rows.iter().zip(&self.sites) {
+        for (row, site) in rows.iter().zip(&self.targets) {
             let file = row["file"].as_str().unwrap();
             self.desk.run(&format!("push {file} {}", site.host())).stdout_has("DONE:");
             self.february.assert_at(site.host(), "");
