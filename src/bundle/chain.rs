@@ -39,6 +39,8 @@ pub struct Chain {
     pub images: BTreeMap<String, Member>,
     /// The names that are no longer wanted.
     pub removed: BTreeSet<String>,
+    /// The names of images that could not be had when the bundles were packed, and that none of them has.
+    pub failed: BTreeSet<String>,
     /// What the bundles follow and is not among them.
     pub unfollowed: Vec<Unfollowed>,
     /// What the bundles together build on: the bases that none of them stands for, sorted.
@@ -139,6 +141,8 @@ impl Chain {
             self.images.retain(|known, member| known != name && member.name.path() != *name);
             self.removed.insert(name.clone());
         }
+        let failed = record.into_iter().flat_map(|record| &record.failed).map(|entry| entry.name.to_string());
+        self.failed.extend(failed.filter(|name| !self.images.contains_key(name)));
         let images = record.into_iter().flat_map(|record| &record.images);
         let references: HashMap<&Reference, &Option<Reference>> =
             images.map(|image| (&image.name, &image.reference)).collect();
@@ -150,6 +154,7 @@ impl Chain {
             }
             let text = name.to_string();
             self.removed.remove(&text);
+            self.failed.remove(&text);
             self.removed.remove(&name.path());
             let reference = references.get(&name).and_then(|reference| (*reference).clone());
             self.images.insert(text, Member { name, reference, root: descriptor.digest, bundle: at });

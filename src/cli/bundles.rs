@@ -71,13 +71,7 @@ pub fn not_followed(
 
 /// Notes what a failed image of a bundle means to whoever takes it for whole.
 pub fn note_failed(chain: &Chain, printer: &Printer) {
-    let failed: Vec<String> = chain
-        .bundles
-        .iter()
-        .filter_map(|bundle| bundle.record())
-        .flat_map(|record| record.failed.iter().map(|failed| failed.name.to_string()))
-        .filter(|name| !chain.images.contains_key(name))
-        .collect();
+    let failed: Vec<String> = chain.failed.iter().cloned().collect();
     if !failed.is_empty() {
         printer.warning("not in the bundles, because it could not be had when they were packed", &failed);
     }

@@ -123,3 +123,25 @@ fn what_is_no_base_is_named() {
     scene.pack("--base gone.json", "out.barge", 3).stderr_has("gone.json");
     assert!(!desk.names().iter().any(|name| name.starts_with("out.")));
 }
+
+#[test]
+fn without_names_and_compressed_an_inventory_is_as_good() {
+    let scene = scene();
+    let (desk, b) = (&scene.desk, scene.targets[0].host());
+    desk.run(&format!("push jan.oci.tar {b}"));
+    desk.run(&format!("inventory {b} -o bare.json --omit-names"));
+    desk.run(&format!("inventory {b} -o small.json.zst"));
+    let text = String::from_utf8(desk.bytes("bare.json")).unwrap();
+    assert!(!text.contains("team") && !text.contains(b));
+    for (base, name) in [("bare.json", "bare.barge"), ("small.json.zst", "small.barge")] {
+        scene.pack(&format!("--base {base}"), name, 0);
+        let record = desk.record(name);
+        assert_eq!(brought(&record), lacking(&scene.february, &scene.january), "{base}");
+        // Where it was seen nothing says; it is looked for in what the push itself is about.
+        desk.run(&format!("push {name} {b}"));
+        scene.february.assert_at(b, "");
+    }
+    // Nothing tells whether two without names are of one target.
+    let refused = scene.pack("--base bare.json --base b.json", "two.barge", 2);
+    refused.stderr_has("an unnamed target").stderr_has("--bases union");
+}

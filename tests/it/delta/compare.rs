@@ -1,7 +1,7 @@
 //! `diff`: what differs, and what would travel.
 
 use super::{Desk, Month, blobs, lacking};
-use crate::support::hostile::Hostile;
+use crate::support::hostile::{Action, Fault, Hostile};
 
 struct Scene {
     desk: Desk,
@@ -148,4 +148,31 @@ fn the_command_line_is_checked_before_anything_is_asked() {
     desk.fails("merge", 2);
     desk.fails("merge gone.barge", 2).stderr_has("no output was named");
     desk.fails("merge gone.barge -o out.barge", 3).stderr_has("gone.barge");
+}
+
+#[test]
+fn what_could_not_be_had_is_not_said_to_be_unwanted() {
+    let scene = scene();
+    let (desk, a, b) = (&scene.desk, &scene.a, &scene.b);
+    desk.run(&format!("push jan.oci.tar {}", b.host()));
+    desk.run(&format!("inventory {} -o b.json", b.host()));
+    let tool = a.fault(Fault::on("*", "/team/tool/manifests/", Action::status(404)));
+    let line = format!("diff b.json {} --keep-going -o from-registry.barge", a.host());
+    desk.fails(&line, 1).stderr_has("team/tool:v1").never_says("no longer wanted");
+    assert!(a.struck(tool) > 0);
+    // The same by way of a bundle that lacks it, and for several sites.
+    let names = scene.march.names(a.host()).join(" ");
+    desk.fails(&format!("pack {names} {}/team/tool:v1 --keep-going -o part.oci.tar", a.host()), 1);
+    desk.run("diff b.json part.oci.tar -o from-bundle.barge");
+    let line = format!("diff --each b.json jan.oci.tar {} --keep-going -o out", a.host());
+    desk.fails(&line, 1);
+    let out = std::fs::read_dir(desk.path("out")).unwrap().map(|entry| entry.unwrap().file_name());
+    let out = out.map(|name| format!("out/{}", name.to_str().unwrap()));
+    let mut bundles: Vec<String> = out.filter(|name| name.ends_with(".barge")).collect();
+    assert_eq!(bundles.len(), 2);
+    bundles.extend(["from-registry.barge", "from-bundle.barge"].map(str::to_owned));
+    for bundle in bundles {
+        let removed = desk.record(&bundle).base.unwrap().removed;
+        assert!(!removed.iter().any(|name| name.contains("team/tool")), "{bundle}: {removed:?}");
+    }
 }

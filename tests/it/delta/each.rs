@@ -5,15 +5,15 @@ use crate::support::hostile::Hostile;
 use crate::support::peers::RealRegistry;
 
 /// Three sites: one that has January, one that has nothing of it but the tool, and one like the first.
-struct Scene {
+struct Sites {
     desk: Desk,
     a: Hostile,
-    sites: [Hostile; 3],
+    targets: [Hostile; 3],
     january: Month,
     february: Month,
 }
 
-fn sites() -> Scene {
+fn sites() -> Sites {
     let (a, sites) = (Hostile::honest(), [Hostile::honest(), Hostile::honest(), Hostile::honest()]);
     let (january, february) = (Month::january(), Month::february());
     let desk = Desk::new();
@@ -28,15 +28,15 @@ fn sites() -> Scene {
     }
     february.fill(a.host());
     february.pack(a.host(), &desk.path("feb.oci.tar"));
-    Scene { desk, a, sites, january, february }
+    Sites { desk, a, targets: sites, january, february }
 }
 
-impl Scene {
+impl Sites {
     /// Pushes to each site the file that was made for it, and asserts that all are as A is.
     fn deliver(&self, report: &serde_json::Value) {
         let rows = report["sites"].as_array().unwrap();
         assert_eq!(rows.len(), 3, "{report}");
-        for (row, site) in rows.iter().zip(&self.sites) {
+        for (row, site) in rows.iter().zip(&self.targets) {
             let file = row["file"].as_str().unwrap();
             self.desk.run(&format!("push {file} {}", site.host())).stdout_has("DONE:");
             self.february.assert_at(site.host(), "");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use barge::oci::Descriptor;
+use barge::oci::media_type::OCI_LAYER;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
@@ -10,7 +11,7 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 use super::{Desk, assert_image, brought};
 use crate::support::archives::write_layout;
 use crate::support::hostile::{Config, Hostile};
-use crate::support::images::{Content, layer};
+use crate::support::images::{Blob, Content, layer};
 
 const HOST: &str = "registry.example";
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/arm/v7"];
@@ -97,8 +98,12 @@ fn set(images: &[Option<Made>]) -> Set {
         let content = &mut set.content;
         let mut children: Vec<Descriptor> = Vec::new();
         for (platform, seeds) in &made.platforms {
-            // Layers of no bytes always travel; here they are one of the seeds.
-            let layers = seeds.iter().map(|seed| layer(*seed, 300 * *seed as usize)).collect::<Vec<_>>();
+            // One of the layers has no bytes at all: nothing proves such a one, so it always travels.
+            let layers = seeds.iter().map(|seed| match seed {
+                0 => Blob::new(OCI_LAYER, ""),
+                seed => layer(*seed, 300 * *seed as usize),
+            });
+            let layers: Vec<Blob> = layers.collect();
             children.push(content.image(PLATFORMS[*platform], &layers));
         }
         if made.attestation {

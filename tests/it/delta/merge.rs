@@ -176,6 +176,8 @@ fn sparse_indexes_stay_sparse_and_widened_ones_become_wide() {
         desk.run(&format!("merge {order} -o {}.oci.tar", order.len()));
         assert!(desk.bytes(&format!("{}.oci.tar", order.len())) == desk.bytes("wide.oci.tar"), "{order}");
     }
+    desk.run("merge wide.barge feb.oci.tar --platform linux/amd64 -o narrowed.oci.tar");
+    assert!(desk.bytes("narrowed.oci.tar") == desk.bytes("feb.oci.tar"));
     // A target's root says nothing of what is below it: the children and blobs are brought all the same.
     let target = Hostile::honest();
     desk.run(&format!("push feb.oci.tar {}", target.host()));
@@ -205,4 +207,26 @@ fn what_is_attached_is_what_the_last_bundle_says() {
     let digests: Vec<_> = attached.iter().map(|attached| attached.digest.clone()).collect();
     assert_eq!(digests, [second.digest], "{attached:?}");
     assert!(desk.bytes("merged.oci.tar") == desk.bytes("two.oci.tar"));
+}
+
+#[test]
+fn where_it_goes() {
+    let Year { desk, .. } = year();
+    let before = ["jan.oci.tar", "feb.barge"].map(|name| desk.bytes(name));
+    for name in ["jan.oci.tar", "feb.barge"] {
+        desk.fails(&format!("merge jan.oci.tar feb.barge -o {name}"), 3).stderr_has("another bundle");
+    }
+    assert!(before == ["jan.oci.tar", "feb.barge"].map(|name| desk.bytes(name)));
+    desk.run("merge jan.oci.tar feb.barge -o merged.oci.tar");
+    desk.run("merge feb.barge jan.oci.tar -o merged.oci.tar").stdout_has("NOTHING CHANGED");
+    // In a folder full bundles and deltas are told apart by their suffix: other tools pick up the one only.
+    std::fs::create_dir(desk.path("out")).unwrap();
+    desk.run("merge jan.oci.tar feb.barge -o out/");
+    desk.run("merge feb.barge mar.barge -o out/");
+    let short = desk.id("merged.oci.tar").short();
+    assert!(desk.path(&format!("out/barge-{short}.oci.tar")).exists());
+    let entries = std::fs::read_dir(desk.path("out")).unwrap().map(|entry| entry.unwrap().file_name());
+    let deltas = entries.filter(|name| name.to_str().unwrap().ends_with(".barge")).count();
+    assert_eq!(deltas, 1);
+    assert!(desk.run("merge jan.oci.tar feb.barge --dry-run").stdout.contains("dry run"));
 }
