@@ -69,6 +69,11 @@ pub trait Select: Sync {
         None
     }
 
+    /// Returns the platform of an image without an index whose configuration is not at hand, as a bundle's record says.
+    fn platform(&self, _root: &Digest) -> Option<Platform> {
+        None
+    }
+
     /// The same of content that is to come from the survey's source number `source`, where sources differ in what
     /// they left out.
     fn left_out_at(&self, digest: &Digest, _source: usize) -> Option<Reason> {

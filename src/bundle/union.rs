@@ -1,13 +1,13 @@
 //! Several bundles seen as one source: what any of them holds is there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Bundle;
 use super::chain::Chain;
 use crate::graph::reliance::Seen;
-use crate::oci::{Descriptor, Digest, Reference};
+use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::select::{Reason, Select};
 use crate::store::{Attached, Result, Source, StoreError};
 
@@ -19,14 +19,18 @@ pub struct Union {
     bundles: Vec<Arc<Bundle>>,
     /// For each bundle what is attached to the images that it has the last word on; none where all that it lists counts.
     standing: Vec<Option<HashSet<Tie>>>,
+    /// For each bundle, whether it has the last word on any image.
+    speaks: Vec<bool>,
+    /// Platforms of images that have one, by root; an index is among them only where it is sparse.
+    platforms: OnceLock<HashMap<Digest, Platform>>,
 }
 
 impl Union {
     /// Sees `bundles` as one.
     #[must_use]
     pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
-        let standing = bundles.iter().map(|_| None).collect();
-        Self { bundles, standing }
+        let (standing, speaks) = bundles.iter().map(|_| (None, true)).unzip();
+        Self { bundles, standing, speaks, platforms: OnceLock::new() }
     }
 
     /// Sees the bundles of a chain as one. Of what is attached only that counts which goes with an image as it stands:
@@ -42,7 +46,9 @@ impl Union {
             Some(attached.map(|one| (one.subject.clone(), one.digest.clone(), one.tag.clone())).collect())
         };
         let standing = chain.bundles.iter().enumerate().map(ties).collect();
-        Self { bundles: chain.bundles.clone(), standing }
+        let speakers: HashSet<usize> = chain.images.values().map(|member| member.bundle).collect();
+        let speaks = (0..chain.bundles.len()).map(|at| speakers.contains(&at)).collect();
+        Self { bundles: chain.bundles.clone(), standing, speaks, platforms: OnceLock::new() }
     }
 
     /// Returns the bundles.
@@ -55,6 +61,29 @@ impl Union {
     #[must_use]
     pub fn ships(&self, digest: &Digest) -> bool {
         self.bundles.iter().any(|bundle| bundle.ships(digest))
+    }
+
+    /// Returns whether any bundle has the content to be pushed that has the last word on an image: a platform that only
+    /// bundles have whose images were all replaced was left out since.
+    #[must_use]
+    pub fn still_ships(&self, digest: &Digest) -> bool {
+        self.bundles.iter().zip(&self.speaks).any(|(bundle, speaks)| *speaks && bundle.ships(digest))
+    }
+
+    /// Returns the platform of an image without an index, as the record of a bundle says it: a delta may be without the
+    /// configuration that says it too.
+    #[must_use]
+    pub fn platform(&self, root: &Digest) -> Option<Platform> {
+        let read = || {
+            let records = self.bundles.iter().filter_map(|bundle| bundle.record());
+            let images = records.flat_map(|record| &record.images);
+            let single = images.filter_map(|image| match image.platforms.as_slice() {
+                [only] => Some((image.root.clone(), only.clone())),
+                _ => None,
+            });
+            single.collect()
+        };
+        self.platforms.get_or_init(read).get(root).cloned()
     }
 
     /// Returns where content was seen that bundles left out because a base has it, sorted.
@@ -140,6 +169,10 @@ impl Select for Held<'_> {
     fn foreign_layers(&self) -> bool {
         // What the bundle holds goes; what it left out is told by `left_out`.
         true
+    }
+
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        self.0.platform(root)
     }
 
     fn left_out(&self, digest: &Digest) -> Option<Reason> {

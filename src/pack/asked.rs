@@ -9,7 +9,7 @@ use crate::bundle::{Held, Union};
 use crate::graph::Graph;
 use crate::graph::reliance::{BaseEntry, Holds, Seen};
 use crate::graph::survey::Wish;
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
+use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Platform};
 use crate::request::Request;
 use crate::select::{Reason, Select, Wanted};
 use crate::store::Source;
@@ -142,8 +142,8 @@ impl Select for Selection<'_> {
     fn children(&self, children: &[Descriptor]) -> Vec<bool> {
         let mut keep = self.wanted.children(children);
         if let Some(union) = self.union {
-            for (keep, held) in keep.iter_mut().zip(Held(union).children(children)) {
-                *keep &= held;
+            for (keep, child) in keep.iter_mut().zip(children) {
+                *keep &= union.still_ships(&child.digest);
             }
         }
         keep
@@ -151,6 +151,18 @@ impl Select for Selection<'_> {
 
     fn foreign_layers(&self) -> bool {
         self.wanted.foreign_layers
+    }
+
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        if let Some(union) = self.union {
+            return union.platform(root);
+        }
+        let records = self.bundles.values().filter_map(|bundle| bundle.record());
+        let mut images = records.flat_map(|record| &record.images);
+        match images.find(|image| image.root == *root)?.platforms.as_slice() {
+            [only] => Some(only.clone()),
+            _ => None,
+        }
     }
 
     fn left_out_at(&self, digest: &Digest, source: usize) -> Option<Reason> {
