@@ -69,16 +69,15 @@ pub trait Select: Sync {
         None
     }
 
+    /// Returns the platform of an image without an index whose configuration is not at hand, as a bundle's record says.
+    fn platform(&self, _root: &Digest) -> Option<Platform> {
+        None
+    }
+
     /// The same of content that is to come from the survey's source number `source`, where sources differ in what
     /// they left out.
     fn left_out_at(&self, digest: &Digest, _source: usize) -> Option<Reason> {
         self.left_out(digest)
-    }
-
-    /// Returns the platform of a root that is no index, where its configuration can't be read and a bundle's record says
-    /// what it is.
-    fn platform(&self, _root: &Digest) -> Option<Platform> {
-        None
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::Bundle;
 use super::chain::Chain;
@@ -17,18 +17,20 @@ type Tie = (Digest, Digest, Option<String>);
 /// A union of bundles.
 pub struct Union {
     bundles: Vec<Arc<Bundle>>,
-    /// The platforms of roots that have one, as the records say.
-    platforms: HashMap<Digest, Platform>,
     /// For each bundle what is attached to the images that it has the last word on; none where all that it lists counts.
     standing: Vec<Option<HashSet<Tie>>>,
+    /// For each bundle, whether it has the last word on any image.
+    speaks: Vec<bool>,
+    /// Platforms of images that have one, by root; an index is among them only where it is sparse.
+    platforms: OnceLock<HashMap<Digest, Platform>>,
 }
 
 impl Union {
     /// Sees `bundles` as one.
     #[must_use]
     pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
-        let standing = bundles.iter().map(|_| None).collect();
-        Self { platforms: platforms(&bundles), bundles, standing }
+        let (standing, speaks) = bundles.iter().map(|_| (None, true)).unzip();
+        Self { bundles, standing, speaks, platforms: OnceLock::new() }
     }
 
     /// Sees the bundles of a chain as one. Of what is attached only that counts which goes with an image as it stands:
@@ -44,7 +46,9 @@ impl Union {
             Some(attached.map(|one| (one.subject.clone(), one.digest.clone(), one.tag.clone())).collect())
         };
         let standing = chain.bundles.iter().enumerate().map(ties).collect();
-        Self { platforms: platforms(&chain.bundles), bundles: chain.bundles.clone(), standing }
+        let speakers: HashSet<usize> = chain.images.values().map(|member| member.bundle).collect();
+        let speaks = (0..chain.bundles.len()).map(|at| speakers.contains(&at)).collect();
+        Self { bundles: chain.bundles.clone(), standing, speaks, platforms: OnceLock::new() }
     }
 
     /// Returns the bundles.
@@ -57,6 +61,29 @@ impl Union {
     #[must_use]
     pub fn ships(&self, digest: &Digest) -> bool {
         self.bundles.iter().any(|bundle| bundle.ships(digest))
+    }
+
+    /// Returns whether any bundle has the content to be pushed that has the last word on an image: a platform that only
+    /// bundles have whose images were all replaced was left out since.
+    #[must_use]
+    pub fn still_ships(&self, digest: &Digest) -> bool {
+        self.bundles.iter().zip(&self.speaks).any(|(bundle, speaks)| *speaks && bundle.ships(digest))
+    }
+
+    /// Returns the platform of an image without an index, as the record of a bundle says it: a delta may be without the
+    /// configuration that says it too.
+    #[must_use]
+    pub fn platform(&self, root: &Digest) -> Option<Platform> {
+        let read = || {
+            let records = self.bundles.iter().filter_map(|bundle| bundle.record());
+            let images = records.flat_map(|record| &record.images);
+            let single = images.filter_map(|image| match image.platforms.as_slice() {
+                [only] => Some((image.root.clone(), only.clone())),
+                _ => None,
+            });
+            single.collect()
+        };
+        self.platforms.get_or_init(read).get(root).cloned()
     }
 
     /// Returns where content was seen that bundles left out because a base has it, sorted.
@@ -81,16 +108,6 @@ impl Union {
         }
         Err(error)
     }
-}
-
-/// Finds the platforms of roots that have one, as the records say.
-fn platforms(bundles: &[Arc<Bundle>]) -> HashMap<Digest, Platform> {
-    let images = bundles.iter().filter_map(|bundle| bundle.record()).flat_map(|record| record.images.iter());
-    let platforms = images.filter_map(|image| match image.platforms.as_slice() {
-        [only] => Some((image.root.clone(), only.clone())),
-        _ => None,
-    });
-    platforms.collect()
 }
 
 impl Source for Union {
@@ -154,15 +171,15 @@ impl Select for Held<'_> {
         true
     }
 
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        self.0.platform(root)
+    }
+
     fn left_out(&self, digest: &Digest) -> Option<Reason> {
         if self.0.ships(digest) {
             return None;
         }
         let reason = |bundle: &Arc<Bundle>| Some(bundle.record()?.absent.find(digest)?.reason);
         self.0.bundles.iter().filter_map(reason).max()
-    }
-
-    fn platform(&self, root: &Digest) -> Option<Platform> {
-        self.0.platforms.get(root).cloned()
     }
 }

@@ -142,8 +142,8 @@ impl Select for Selection<'_> {
     fn children(&self, children: &[Descriptor]) -> Vec<bool> {
         let mut keep = self.wanted.children(children);
         if let Some(union) = self.union {
-            for (keep, held) in keep.iter_mut().zip(Held(union).children(children)) {
-                *keep &= held;
+            for (keep, child) in keep.iter_mut().zip(children) {
+                *keep &= union.still_ships(&child.digest);
             }
         }
         keep
@@ -166,6 +166,6 @@ impl Select for Selection<'_> {
     }
 
     fn platform(&self, root: &Digest) -> Option<Platform> {
-        self.union.and_then(|union| Held(union).platform(root))
+        self.union.and_then(|union| union.platform(root))
     }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use barge::oci::Descriptor;
 use barge::oci::media_type::OCI_LAYER;
+use proptest::bool::weighted;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Cases, TestRunner};
 
-use super::{Desk, assert_image, brought};
+use super::{Desk, brought};
 use crate::support::archives::write_layout;
 use crate::support::hostile::{Config, Hostile};
 use crate::support::images::{Blob, Content, layer};
@@ -38,11 +39,11 @@ enum Change {
     Resigned(Option<u8>, Vec<u8>),
 }
 
-/// An image of the first month, if it is there then, and what becomes of it.
+/// An image of the first month, if it is there then, and what becomes of it in the months after.
 #[derive(Debug, Clone)]
 struct Fate {
-    before: Option<Made>,
-    change: Change,
+    first: Option<Made>,
+    changes: [Change; 2],
 }
 
 fn attached() -> impl Strategy<Value = (Option<u8>, Vec<u8>)> {
@@ -51,36 +52,40 @@ fn attached() -> impl Strategy<Value = (Option<u8>, Vec<u8>)> {
 
 fn made() -> impl Strategy<Value = Made> {
     // Few seeds, so that layers are shared within an image, between images, and between months.
-    let platforms = btree_map(0..PLATFORMS.len(), vec(0u64..7, 1..4), 1..4);
+    let seeds = || vec(0u64..7, 1..4);
+    let platforms = (seeds(), btree_map(1..PLATFORMS.len(), seeds(), 0..3));
     (platforms, any::<bool>(), any::<bool>(), attached()).prop_map(
-        |(platforms, index, attestation, (signature, sboms))| {
+        |((first, mut platforms), index, attestation, (signature, sboms))| {
+            platforms.insert(0, first);
             let has_index = index || platforms.len() > 1;
             Made { platforms, has_index, attestation: attestation && has_index, signature, sboms }
         },
     )
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    let change = prop_oneof![
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
         2 => Just(Change::Kept),
         1 => Just(Change::Removed),
         2 => made().prop_map(Change::Replaced),
         1 => attached().prop_map(|(signature, sboms)| Change::Resigned(signature, sboms)),
-    ];
-    (proptest::option::weighted(0.75, made()), change).prop_map(|(before, change)| Fate { before, change })
+    ]
 }
 
-impl Fate {
-    fn after(&self) -> Option<Made> {
-        match (&self.change, &self.before) {
-            (Change::Kept, before) => before.clone(),
-            (Change::Removed, _) => None,
-            (Change::Replaced(made), _) => Some(made.clone()),
-            (Change::Resigned(signature, sboms), before) => before.as_ref().map(|before| Made {
-                signature: *signature,
-                sboms: sboms.clone(),
-                ..before.clone()
-            }),
+fn fate() -> impl Strategy<Value = Fate> {
+    let first = proptest::option::weighted(0.75, made());
+    (first, [change(), change()]).prop_map(|(first, changes)| Fate { first, changes })
+}
+
+impl Change {
+    fn of(&self, before: Option<Made>) -> Option<Made> {
+        match self {
+            Self::Kept => before,
+            Self::Removed => None,
+            Self::Replaced(made) => Some(made.clone()),
+            Self::Resigned(signature, sboms) => {
+                before.map(|before| Made { signature: *signature, sboms: sboms.clone(), ..before })
+            }
         }
     }
 }
@@ -158,42 +163,87 @@ fn is_ambiguous(images: &[Option<Made>]) -> bool {
     false
 }
 
-fn holds_for(fates: &[Fate]) -> Result<(), TestCaseError> {
-    let before: Vec<Option<Made>> = fates.iter().map(|fate| fate.before.clone()).collect();
-    let after: Vec<Option<Made>> = fates.iter().map(Fate::after).collect();
-    let is_empty = |images: &[Option<Made>]| images.iter().all(Option::is_none);
-    prop_assume!(!is_empty(&before) && !is_empty(&after));
-    prop_assume!(!is_ambiguous(&before) && !is_ambiguous(&after));
-    let (x, y) = (set(&before), set(&after));
-    let desk = Desk::new();
-    for (set, name) in [(&x, "x"), (&y, "y")] {
-        set.write(&desk, name);
-        desk.run(&format!("pack oci:{name} -o {name}.oci.tar"));
-    }
-    desk.run("diff x.oci.tar y.oci.tar -o delta.barge");
-    desk.run("merge delta.barge x.oci.tar -o merged.oci.tar");
-    prop_assert!(desk.bytes("merged.oci.tar") == desk.bytes("y.oci.tar"), "merged is not what was packed");
+/// How three months are packed.
+#[derive(Debug, Clone)]
+struct Ways {
+    /// Whether each month is packed for one platform alone.
+    narrow: [bool; 3],
+    /// Whether the second delta is made on the first, and not on the second month.
+    on_delta: bool,
+}
 
-    // Nothing travels that the base has, and everything else does; content of no bytes always.
-    let held = brought(&desk.record("x.oci.tar"));
-    for digest in brought(&desk.record("delta.barge")) {
-        prop_assert!(
-            !held.contains(&digest) || y.content.blobs[&digest].is_empty(),
-            "{digest} travels again"
-        );
-    }
+fn ways() -> impl Strategy<Value = Ways> {
+    let narrow = [weighted(0.25), weighted(0.25), weighted(0.25)];
+    (narrow, any::<bool>()).prop_map(|(narrow, on_delta)| Ways { narrow, on_delta })
+}
 
-    let target = Hostile::start(Config { referrers_api: true, ..Config::default() });
+/// Asserts that a target has everything of a month that it has after a push of that alone.
+fn assert_as_anew(desk: &Desk, name: &str, set: &Set, target: &Hostile, is_narrow: bool) {
     let anew = Hostile::start(Config { referrers_api: true, ..Config::default() });
-    desk.run(&format!("push x.oci.tar {}", target.host()));
-    desk.run(&format!("push delta.barge {}", target.host()));
-    desk.run(&format!("push y.oci.tar {}", anew.host()));
-    for host in [target.host(), anew.host()] {
-        for (repository, tag, root) in &y.roots {
-            let digest = root.digest.to_string();
-            let selector = if tag.is_empty() { &digest } else { tag };
-            assert_image(host, repository, selector, &y.content, root);
+    desk.run(&format!("push {name} {}", anew.host())).stdout_has("as the bundle says");
+    for (repository, tag, root) in &set.roots {
+        if !tag.is_empty() {
+            assert_eq!(target.tags(repository)[tag], root.digest, "{repository}:{tag}");
+            assert_eq!(anew.tags(repository)[tag], root.digest);
         }
+        for descriptor in set.content.closure(root) {
+            let digest = &descriptor.digest;
+            let has = |host: &Hostile| match set.content.manifests.contains_key(digest) {
+                true => {
+                    host.manifest(repository, &digest.to_string()).is_some_and(|bytes| digest.matches(&bytes))
+                }
+                false => host.has_blob(repository, digest),
+            };
+            assert!(has(&anew) || is_narrow, "{digest} in {repository} of {name} pushed by itself");
+            assert!(has(target) || !has(&anew), "{digest} in {repository} of {name}");
+        }
+    }
+}
+
+fn holds_for(fates: &[Fate], ways: &Ways) -> Result<(), TestCaseError> {
+    let mut months: Vec<Vec<Option<Made>>> = vec![fates.iter().map(|fate| fate.first.clone()).collect()];
+    for at in 0..2 {
+        let next = fates.iter().zip(&months[at]).map(|(fate, made)| fate.changes[at].of(made.clone()));
+        months.push(next.collect());
+    }
+    for month in &months {
+        prop_assume!(month.iter().any(Option::is_some) && !is_ambiguous(month));
+    }
+    let sets: Vec<Set> = months.iter().map(|month| set(month)).collect();
+    let desk = Desk::new();
+    for ((set, name), narrow) in sets.iter().zip(["x", "y", "z"]).zip(ways.narrow) {
+        set.write(&desk, name);
+        let platform = if narrow { "--platform linux/amd64" } else { "" };
+        desk.run(&format!("pack oci:{name} -o {name}.oci.tar {platform}"));
+    }
+    let target = Hostile::start(Config { referrers_api: true, ..Config::default() });
+    desk.run(&format!("push x.oci.tar {}", target.host())).stdout_has("as the bundle says");
+    let second = if ways.on_delta { "1.barge" } else { "y.oci.tar" };
+    let steps = [("x.oci.tar", "y", "1.barge"), (second, "z", "2.barge")];
+    for (at, (base, name, delta)) in steps.into_iter().enumerate() {
+        desk.run(&format!("diff {base} {name}.oci.tar -o {delta}"));
+        // Nothing travels that the base has; content of no bytes always does.
+        let held = brought(&desk.record(["x.oci.tar", "y.oci.tar"][at]));
+        for digest in brought(&desk.record(delta)) {
+            let is_empty = sets[at + 1].content.blobs[&digest].is_empty();
+            prop_assert!(!held.contains(&digest) || is_empty, "{digest} travels again");
+        }
+        desk.run(&format!("push {delta} {}", target.host())).stdout_has("as the bundle says");
+        assert_as_anew(&desk, &format!("{name}.oci.tar"), &sets[at + 1], &target, ways.narrow[at + 1]);
+    }
+    desk.run("merge 1.barge 2.barge -o long.barge");
+    for (at, (bundles, whole)) in [
+        ("1.barge x.oci.tar", "y.oci.tar"),
+        ("2.barge 1.barge x.oci.tar", "z.oci.tar"),
+        ("x.oci.tar 1.barge 2.barge", "z.oci.tar"),
+        ("x.oci.tar long.barge", "z.oci.tar"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        desk.run(&format!("merge {bundles} -o merged{at}.oci.tar"));
+        let is_same = desk.bytes(&format!("merged{at}.oci.tar")) == desk.bytes(whole);
+        prop_assert!(is_same, "{bundles} together are not {whole}");
     }
     Ok(())
 }
@@ -203,7 +253,7 @@ fn a_delta_on_what_is_there_is_as_good_as_everything_anew() {
     let cases = std::env::var("BARGE_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(16);
     let config = Cases { cases, failure_persistence: None, max_shrink_iters: 60, ..Cases::default() };
     let mut runner = TestRunner::new(config);
-    if let Err(error) = runner.run(&vec(fate(), 1..6), |fates| holds_for(&fates)) {
+    if let Err(error) = runner.run(&(vec(fate(), 1..6), ways()), |(fates, ways)| holds_for(&fates, &ways)) {
         panic!("{error}");
     }
 }
