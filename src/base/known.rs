@@ -16,6 +16,8 @@ pub struct Table {
     rows: HashMap<Digest, (u64, u32)>,
     sets: IndexSet<Vec<u32>>,
     places: IndexSet<Seen>,
+    /// Places of content of which it is not known in which of them it is.
+    loose: BTreeSet<Seen>,
 }
 
 impl Table {
@@ -45,6 +47,16 @@ impl Table {
     /// Notes a place that was looked at, whatever it holds.
     pub fn add_place(&mut self, seen: Seen) {
         self.places.insert(seen);
+    }
+
+    /// Notes a place where content may be of which no place is known.
+    pub fn add_loose_place(&mut self, seen: Seen) {
+        self.loose.insert(seen);
+    }
+
+    /// Returns the places where content may be of which no place is known, sorted.
+    pub fn loose_places(&self) -> impl Iterator<Item = &Seen> {
+        self.loose.iter()
     }
 
     /// Returns where content of this size was seen; none if it was not.
@@ -110,9 +122,11 @@ impl Table {
             self.add(digest, *size, other.places_of(*set).cloned());
         }
         self.places.extend(other.places.iter().cloned());
+        self.loose.extend(other.loose.iter().cloned());
     }
 
     pub(super) fn keep_common(&mut self, other: &Self) {
+        self.loose.extend(other.loose.iter().cloned());
         self.rows.retain(|digest, (size, _)| other.rows.get(digest).is_some_and(|(same, _)| same == size));
         let shared: Vec<Digest> = self.rows.keys().cloned().collect();
         for digest in shared {
@@ -194,8 +208,12 @@ impl Known {
             Kind::Receipt => BaseKind::Receipt,
         };
         let mut table = Table::default();
+        // A push to another place at the same registry finds it by its path there.
+        let prefix = inventory.target.as_deref().and_then(|target| target.split_once('/'));
+        let full = |name: &str| prefix.map(|(_, prefix)| Seen::Path(format!("{prefix}/{name}")));
         for row in inventory.content.holdings.iter() {
-            table.add(row.digest, row.size, row.repositories().map(|name| Seen::Path(name.to_owned())));
+            let seen = row.repositories().flat_map(|name| [Some(Seen::Path(name.to_owned())), full(name)]);
+            table.add(row.digest, row.size, seen.flatten());
         }
         for name in inventory.content.holdings.repositories() {
             table.add_place(Seen::Path(name.clone()));

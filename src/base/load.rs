@@ -1,5 +1,6 @@
 //! Loading bases from files.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::bundle::{Held, Union};
 use crate::graph::reliance::{BaseEntry, BaseKind, Seen};
 use crate::graph::spool::Spool;
 use crate::graph::survey::{Options, Survey, SurveyError, Wish};
-use crate::graph::{Graph, GraphError, Presence};
+use crate::graph::{Graph, GraphError, NodeId, Presence};
 use crate::inventory::{INVENTORY_TYPE, Inventory, InventoryError, RECEIPT_TYPE};
 use crate::oci::{Algorithm, Digest, Hasher, Reference, RepositoryName};
 use crate::select::{Attachments, Reason};
@@ -22,6 +23,9 @@ use crate::store::{Source, StoreError};
 
 /// The first bytes of a zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// More than any document has: what unpacks to more is cut off there.
+const MAX_SIZE: u64 = 1 << 30;
 
 /// Why a base can't be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,7 @@ pub fn media_type_of(path: &Path) -> Result<Option<String>, BaseError> {
     let whole = io::Cursor::new(start.clone()).chain(file);
     let typed: Result<Typed, serde_json::Error> = if start.starts_with(&ZSTD_MAGIC) {
         let decoder = zstd::Decoder::new(whole).map_err(io)?;
+        let decoder = Read::take(decoder, MAX_SIZE);
         serde_json::from_reader(BufReader::with_capacity(256 * 1024, decoder))
     } else if start.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{') {
         serde_json::from_reader(BufReader::with_capacity(256 * 1024, whole))
@@ -226,15 +231,20 @@ fn of_bundle(bundle: Bundle, jobs: usize) -> Result<Known, BaseError> {
     let graph =
         Graph::build(&survey, &select).map_err(|source| BaseError::Graph { path: path.clone(), source })?;
     let mut table = Table::default();
+    let mut needed_by: HashMap<NodeId, BTreeSet<&RepositoryName>> = HashMap::new();
     for image in &graph.images {
-        let repository = Seen::Source(image.name.name.clone());
-        let seen = (!is_nameless(&image.name)).then_some(repository);
         for id in graph.image_closure(image) {
-            let (digest, node) = (graph.digest(id), graph.node(id));
-            let is_here = node.presence == Presence::Shipped && bundle.ships(digest);
-            if is_here || node.presence == Presence::Absent(Reason::Base) {
-                table.add(digest, node.size, seen.clone());
+            let needed_by = needed_by.entry(id).or_default();
+            if !is_nameless(&image.name) {
+                needed_by.insert(&image.name.name);
             }
+        }
+    }
+    for (id, repositories) in needed_by {
+        let (digest, node) = (graph.digest(id), graph.node(id));
+        let is_here = node.presence == Presence::Shipped && bundle.ships(digest);
+        if is_here || node.presence == Presence::Absent(Reason::Base) {
+            table.add(digest, node.size, repositories.into_iter().cloned().map(Seen::Source));
         }
     }
     let Some((record, id)) = bundle.record().zip(bundle.id()) else {

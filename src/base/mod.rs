@@ -154,6 +154,10 @@ impl Holds for FarSide {
             None => self.table.seen(digest, size),
         }
     }
+
+    fn anywhere(&self) -> Vec<Seen> {
+        self.table.loose_places().cloned().collect()
+    }
 }
 
 #[cfg(test)]

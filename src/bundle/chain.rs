@@ -76,6 +76,14 @@ impl Given {
     }
 }
 
+/// What a bundle comes after, of the bundles that lead to its base.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    All,
+    One,
+    Named,
+}
+
 impl Chain {
     /// Puts bundles in order: full ones before deltas, and each delta after what it follows; otherwise as given.
     ///
@@ -89,20 +97,25 @@ impl Chain {
         let given = Given::of(&left);
         let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         while !left.is_empty() {
-            let waits = |bundle: &Arc<Bundle>, ways: &dyn Fn(&BaseEntry) -> Vec<Digest>| {
+            let is_way = |bundle: &Arc<Bundle>, other: &Arc<Bundle>, ways: &[Digest]| {
+                other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
+            };
+            // Waits for all that lead to its base, for one of them, or only for what its record names.
+            let waits = |bundle: &Arc<Bundle>, how: Waiting| {
                 bases(bundle).any(|base| {
-                    let ways = ways(base);
-                    let is_way = |other: &Arc<Bundle>| {
-                        other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
+                    let ways = match how {
+                        Waiting::Named => vec![base.id.clone()],
+                        Waiting::All | Waiting::One => given.standing_for(base),
                     };
-                    !bundles.iter().any(is_way) && left.iter().any(is_way)
+                    let came = || bundles.iter().any(|other| is_way(bundle, other, &ways));
+                    left.iter().any(|other| is_way(bundle, other, &ways)) && !(how == Waiting::One && came())
                 })
             };
             // IDs are digests and make no circle; states may, where a delta leads back to one that was before.
-            let all = |base: &BaseEntry| given.standing_for(base);
-            let by_id = |base: &BaseEntry| vec![base.id.clone()];
-            let free = left.iter().position(|bundle| !waits(bundle, &all));
-            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id))).unwrap_or(0);
+            let free = [Waiting::All, Waiting::One, Waiting::Named]
+                .into_iter()
+                .find_map(|how| left.iter().position(|bundle| !waits(bundle, how)))
+                .unwrap_or(0);
             bundles.push(left.remove(free));
         }
         let mut chain = Self::default();

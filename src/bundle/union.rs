@@ -90,8 +90,17 @@ impl Union {
     #[must_use]
     pub fn seen(&self, digest: &Digest) -> Vec<Seen> {
         let records = self.bundles.iter().filter_map(|bundle| bundle.record());
-        let seen = records.filter_map(|record| Some(record.seen(&record.absent.find(digest)?)));
-        let mut seen: Vec<Seen> = seen.flatten().collect();
+        let mut seen: Vec<Seen> = Vec::new();
+        for record in records {
+            let Some(row) = record.absent.find(digest) else { continue };
+            match (row.repositories.is_empty(), &record.base) {
+                // Of which that is not known may be in any of them.
+                (true, Some(base)) if row.reason == Reason::Base => {
+                    seen.extend(base.repositories.iter().cloned());
+                }
+                _ => seen.extend(record.seen(&row)),
+            }
+        }
         seen.sort();
         seen.dedup();
         seen

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
-use super::{Graph, NodeId, Presence};
+use super::{Graph, Kind, NodeId, Presence};
 use crate::oci::{Digest, RepositoryName};
 use crate::select::Reason;
 
@@ -56,6 +56,11 @@ pub enum Seen {
 pub trait Holds {
     /// Returns where content was seen; none if the far side is not known to have it.
     fn seen(&self, digest: &Digest, size: u64) -> Option<Vec<Seen>>;
+
+    /// Returns where content may be of which that is not known: a sidecar says what a bundle brought, and not where.
+    fn anywhere(&self) -> Vec<Seen> {
+        Vec::new()
+    }
 }
 
 /// What a graph relies on.
@@ -78,6 +83,12 @@ impl Reliance {
     }
 }
 
+/// Returns whether content of a kind is left out where the far side has it: what an image manifest refers to. Entries of
+/// an index that are no manifests are few, and nobody proves them.
+fn is_reliable(kind: Kind) -> bool {
+    matches!(kind, Kind::Config | Kind::Layer)
+}
+
 impl Graph {
     /// Leaves out the configs and layers that the far side has. Manifests stay, so that what the rest belongs to can be
     /// read offline; so does content of no bytes, whose presence nothing can prove.
@@ -94,9 +105,7 @@ impl Graph {
         let mut seen_at: HashMap<NodeId, Vec<Seen>> = HashMap::new();
         for (id, digest, node) in self.nodes() {
             let seen = match node.presence {
-                Presence::Shipped if !node.kind.is_manifest() && node.size > 0 => {
-                    holds.seen(digest, node.size)
-                }
+                Presence::Shipped if is_reliable(node.kind) && node.size > 0 => holds.seen(digest, node.size),
                 Presence::Absent(Reason::Base) => {
                     let mut all = holds.seen(digest, node.size).unwrap_or_default();
                     all.extend(known.seen(digest, node.size).unwrap_or_default());
@@ -112,6 +121,10 @@ impl Graph {
             self.leave_out(*id, Reason::Base);
         }
         let mut repositories: IndexSet<Seen> = seen_at.values().flatten().cloned().collect();
+        if seen_at.values().any(Vec::is_empty) {
+            repositories.extend(holds.anywhere());
+            repositories.extend(known.anywhere());
+        }
         repositories.sort();
         let places = seen_at.into_iter().map(|(id, seen)| {
             let places: BTreeSet<u32> =

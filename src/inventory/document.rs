@@ -23,7 +23,7 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Level of compression: digests are random, so a higher one gains nothing.
 const COMPRESSION: i32 = 9;
 /// More than any inventory has: what unpacks to more is refused.
-const MAX_SIZE: u64 = 8 << 30;
+const MAX_SIZE: u64 = 1 << 30;
 
 /// Which of the two documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
