@@ -278,7 +278,8 @@ fn b_77_what_a_record_can_not_say_of_its_base_is_reported() {
         }));
         absent.sort_by_key(|row| row["digest"].to_string());
     };
-    let edits: [(&dyn Fn(&mut Value), &str); 6] = [
+    type Edit<'a> = &'a dyn Fn(&mut Value);
+    let edits: [(Edit<'_>, &str); 6] = [
         (&|record| drop(record.as_object_mut().unwrap().remove("base")), "nothing says what"),
         (&|record| record["base"]["bases"] = json!([]), "does not say what it builds on"),
         (&|record| record["base"]["removed"] = json!(["b", "a"]), "out of order"),
@@ -384,7 +385,7 @@ fn b_82_a_bundle_that_is_followed_and_not_given_is_named() {
         barge(["merge", "mar.barge", "-o", "all.oci.tar", "site.oci.tar"]).dir(months.temp.path()).run();
     assert_ne!(merged.code, 0, "{merged}");
     assert!(merged.stderr.contains("site-delta.barge"), "{merged}");
-    assert!(merged.stderr.contains(&unfollowed.base.id.short().to_string()), "{merged}");
+    assert!(merged.stderr.contains(&unfollowed.base.id.short()), "{merged}");
 }
 
 /// An image for linux/amd64 under a tag of one repository.

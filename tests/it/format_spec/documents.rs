@@ -211,7 +211,7 @@ fn known(kind: Kind, target: &str, taken: &str, scope: Scope, held: &[(&str, &st
     }
     let content = Content::new(Vec::<ImageRow>::new(), gathering.finish());
     let mut document = Inventory::new(kind, target.to_owned(), scope, content);
-    document.taken = taken.to_owned();
+    taken.clone_into(&mut document.taken);
     Known::of_inventory(document)
 }
 

@@ -162,7 +162,7 @@ pub fn inventory(made: &Made) -> Inventory {
     let content = Held::new(held.images, held.holdings);
     let mut found =
         Inventory::new(Kind::Inventory, "target.example:5000".to_owned(), Scope::Registry, content);
-    found.taken = "2026-02-01T06:30:00Z".to_owned();
+    "2026-02-01T06:30:00Z".clone_into(&mut found.taken);
     found
 }
 
@@ -190,7 +190,7 @@ pub fn receipt(made: &Made) -> Inventory {
         why: Some("the target refused the manifest".to_owned()),
     });
     let mut found = Inventory::new(Kind::Receipt, "target.example:5000".to_owned(), Scope::Images, content);
-    found.taken = "2026-02-01T06:00:00Z".to_owned();
+    "2026-02-01T06:00:00Z".clone_into(&mut found.taken);
     found.bundles = vec![Digest::sha256(made.content("barge.json"))];
     found.outcomes = outcomes;
     found

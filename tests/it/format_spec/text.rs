@@ -236,7 +236,8 @@ fn the_golden_documents_fit_their_schemas() {
 
 #[test]
 fn documents_that_are_wrong_do_not_fit_their_schemas() {
-    let edits: [(usize, fn(&mut Value)); 9] = [
+    type Edit = fn(&mut Value);
+    let edits: [(usize, Edit); 9] = [
         (0, |it| it["mediaType"] = json!("application/json")),
         (0, |it| it["content"]["blobs"][0] = json!(["sha256:00", 1, 0, []])),
         (0, |it| drop(it["content"]["blobs"][0].as_array_mut().unwrap().pop())),
