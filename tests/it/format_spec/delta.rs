@@ -260,6 +260,9 @@ fn b_76_a_wrong_index_of_a_delta_is_reported() {
     assert!(listed.findings[0].detail.contains("the far side has it"), "{:#?}", listed.findings);
 }
 
+/// A change of a record.
+type Edit<'a> = &'a dyn Fn(&mut Value);
+
 #[test]
 fn b_77_what_a_record_can_not_say_of_its_base_is_reported() {
     let temp = tempfile::tempdir().unwrap();
@@ -278,7 +281,6 @@ fn b_77_what_a_record_can_not_say_of_its_base_is_reported() {
         }));
         absent.sort_by_key(|row| row["digest"].to_string());
     };
-    type Edit<'a> = &'a dyn Fn(&mut Value);
     let edits: [(Edit<'_>, &str); 6] = [
         (&|record| drop(record.as_object_mut().unwrap().remove("base")), "nothing says what"),
         (&|record| record["base"]["bases"] = json!([]), "does not say what it builds on"),
