@@ -74,6 +74,12 @@ pub trait Select: Sync {
     fn left_out_at(&self, digest: &Digest, _source: usize) -> Option<Reason> {
         self.left_out(digest)
     }
+
+    /// Returns the platform of a root that is no index, where its configuration can't be read and a bundle's record says
+    /// what it is.
+    fn platform(&self, _root: &Digest) -> Option<Platform> {
+        None
+    }
 }
 
 /// Selects by platform, as a user asks for it.

@@ -10,13 +10,13 @@ use serde::Deserialize;
 use super::known::{Known, KnownImage, Table};
 use crate::bundle::Bundle;
 use crate::bundle::record::{RECORD_TYPE, Record, RecordError};
+use crate::bundle::{Held, Union};
 use crate::graph::reliance::{BaseEntry, BaseKind, Seen};
 use crate::graph::spool::Spool;
 use crate::graph::survey::{Options, Survey, SurveyError, Wish};
 use crate::graph::{Graph, GraphError, Presence};
 use crate::inventory::{INVENTORY_TYPE, Inventory, InventoryError, RECEIPT_TYPE};
 use crate::oci::{Algorithm, Digest, Hasher, Reference, RepositoryName};
-use crate::push::source::{Held, Union};
 use crate::select::{Attachments, Reason};
 use crate::store::{Source, StoreError};
 
@@ -102,11 +102,10 @@ pub fn load_file(path: &Path, jobs: usize) -> Result<Known, BaseError> {
             Ok(Known::of_inventory(Inventory::read(path)?))
         }
         Some(kind) if kind == RECORD_TYPE => {
-            let bytes =
-                std::fs::read(path).map_err(|source| BaseError::Io { path: path.to_owned(), source })?;
-            let record = Record::read(bytes.as_slice())
+            let file = File::open(path).map_err(|source| BaseError::Io { path: path.to_owned(), source })?;
+            let (record, id, _) = Record::read_hashed(file)
                 .map_err(|source| BaseError::Record { path: path.to_owned(), source })?;
-            Ok(of_record(&record, Digest::sha256(&bytes), path))
+            Ok(of_record(&record, id, path))
         }
         Some(kind) => {
             let shown: String = kind.chars().filter(|c| !c.is_control()).take(80).collect();
@@ -157,8 +156,10 @@ fn of_record(record: &Record, id: Digest, path: &Path) -> Known {
         table.add(row.digest, row.size, []);
     }
     add_relied(&mut table, record);
+    // A sidecar does not say what its bundle is called; these are the suffixes that bundles have.
+    let suffix = if record.base.is_some() { "barge" } else { "oci.tar" };
     let name = file_name(path).map(|name| match name.strip_suffix(".barge.json") {
-        Some(stem) => stem.to_owned(),
+        Some(stem) => format!("{stem}.{suffix}"),
         None => name,
     });
     Known {

@@ -17,6 +17,8 @@ pub struct Member {
     pub reference: Option<Reference>,
     /// Digest of its root.
     pub root: Digest,
+    /// Place in [`Chain::bundles`] of the bundle that says so.
+    pub bundle: usize,
 }
 
 /// A bundle that follows one which is not among those given.
@@ -37,8 +39,41 @@ pub struct Chain {
     pub images: BTreeMap<String, Member>,
     /// The names that are no longer wanted.
     pub removed: BTreeSet<String>,
+    /// The names of images that could not be had when the bundles were packed, and that none of them has.
+    pub failed: BTreeSet<String>,
     /// What the bundles follow and is not among them.
     pub unfollowed: Vec<Unfollowed>,
+    /// What the bundles together build on: the bases that none of them stands for, sorted.
+    pub bases: Vec<BaseEntry>,
+    given: Given,
+}
+
+/// The IDs of bundles, by the state in which they leave a target.
+#[derive(Default)]
+struct Given {
+    ids: HashSet<Digest>,
+    by_state: HashMap<String, Vec<Digest>>,
+}
+
+impl Given {
+    fn of(bundles: &[Arc<Bundle>]) -> Self {
+        let mut given = Self { ids: HashSet::new(), by_state: HashMap::new() };
+        for (id, record) in bundles.iter().filter_map(|bundle| Some((bundle.id()?, bundle.record()?))) {
+            given.ids.insert(id.clone());
+            given.by_state.entry(record.state()).or_default().push(id.clone());
+        }
+        given
+    }
+
+    /// Returns the bundle that is `base`; if it is not given, those that lead to the same state: who was told of
+    /// February by the full bundle may have got it by a delta.
+    fn standing_for(&self, base: &BaseEntry) -> Vec<Digest> {
+        if self.ids.contains(&base.id) {
+            return vec![base.id.clone()];
+        }
+        let same = base.state.as_ref().and_then(|state| self.by_state.get(state));
+        same.cloned().unwrap_or_default()
+    }
 }
 
 impl Chain {
@@ -51,35 +86,63 @@ impl Chain {
         let mut left: Vec<Arc<Bundle>> =
             given.into_iter().filter(|bundle| bundle.id().is_none_or(|id| seen.insert(id.clone()))).collect();
         left.sort_by_key(|bundle| is_delta(bundle));
+        let given = Given::of(&left);
         let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         while !left.is_empty() {
-            let waits = |bundle: &Arc<Bundle>| {
-                bases(bundle).any(|base| left.iter().any(|other| other.id() == Some(&base.id)))
+            let waits = |bundle: &Arc<Bundle>, ways: &dyn Fn(&BaseEntry) -> Vec<Digest>| {
+                bases(bundle).any(|base| {
+                    let ways = ways(base);
+                    let is_way = |other: &Arc<Bundle>| {
+                        other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
+                    };
+                    !bundles.iter().any(is_way) && left.iter().any(is_way)
+                })
             };
-            // A bundle can't follow itself, and IDs are digests, so one is always free; if not, any will do.
-            let free = left.iter().position(|bundle| !waits(bundle)).unwrap_or(0);
+            // IDs are digests and make no circle; states may, where a delta leads back to one that was before.
+            let all = |base: &BaseEntry| given.standing_for(base);
+            let by_id = |base: &BaseEntry| vec![base.id.clone()];
+            let free = left.iter().position(|bundle| !waits(bundle, &all));
+            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id))).unwrap_or(0);
             bundles.push(left.remove(free));
         }
         let mut chain = Self::default();
-        for bundle in &bundles {
-            for base in bases(bundle).filter(|base| base.kind == BaseKind::Bundle && !seen.contains(&base.id))
-            {
-                chain.unfollowed.push(Unfollowed { bundle: file_name(bundle), base: base.clone() });
+        let mut earlier: HashSet<&Digest> = HashSet::new();
+        for (at, bundle) in bundles.iter().enumerate() {
+            for base in bases(bundle) {
+                if given.standing_for(base).iter().any(|id| earlier.contains(id)) {
+                    continue;
+                }
+                if base.kind == BaseKind::Bundle {
+                    chain.unfollowed.push(Unfollowed { bundle: file_name(bundle), base: base.clone() });
+                }
+                chain.bases.push(base.clone());
             }
-            chain.take(bundle)?;
+            chain.take(at, bundle)?;
+            earlier.extend(bundle.id());
         }
+        chain.bases.sort();
+        chain.bases.dedup();
         chain.bundles = bundles;
+        chain.given = given;
         Ok(chain)
     }
 
+    /// Returns whether one of the bundles is a base, or leads to the same state.
+    #[must_use]
+    pub fn has(&self, base: &BaseEntry) -> bool {
+        !self.given.standing_for(base).is_empty()
+    }
+
     /// Takes over what a bundle says of names.
-    fn take(&mut self, bundle: &Bundle) -> Result<()> {
+    fn take(&mut self, at: usize, bundle: &Bundle) -> Result<()> {
         let record = bundle.record();
         let removed = record.and_then(|record| record.base.as_ref()).map(|base| base.removed.as_slice());
         for name in removed.unwrap_or_default() {
             self.images.retain(|known, member| known != name && member.name.path() != *name);
             self.removed.insert(name.clone());
         }
+        let failed = record.into_iter().flat_map(|record| &record.failed).map(|entry| entry.name.to_string());
+        self.failed.extend(failed.filter(|name| !self.images.contains_key(name)));
         let images = record.into_iter().flat_map(|record| &record.images);
         let references: HashMap<&Reference, &Option<Reference>> =
             images.map(|image| (&image.name, &image.reference)).collect();
@@ -91,9 +154,10 @@ impl Chain {
             }
             let text = name.to_string();
             self.removed.remove(&text);
+            self.failed.remove(&text);
             self.removed.remove(&name.path());
             let reference = references.get(&name).and_then(|reference| (*reference).clone());
-            self.images.insert(text, Member { name, reference, root: descriptor.digest });
+            self.images.insert(text, Member { name, reference, root: descriptor.digest, bundle: at });
         }
         Ok(())
     }
@@ -110,22 +174,6 @@ impl Chain {
         let Some(first) = self.bundles.first() else { return Vec::new() };
         let is_below = |one: &&Unfollowed| !bases(first).any(|base| base.id == one.base.id);
         self.unfollowed.iter().filter(is_below).cloned().collect()
-    }
-
-    /// Returns what the bundles together build on: the bases that are not among them, sorted.
-    #[must_use]
-    pub fn bases(&self) -> Vec<BaseEntry> {
-        let given: HashSet<&Digest> = self.bundles.iter().filter_map(|bundle| bundle.id()).collect();
-        let mut all: Vec<BaseEntry> = self
-            .bundles
-            .iter()
-            .flat_map(|bundle| bases(bundle))
-            .filter(|base| !given.contains(&base.id))
-            .cloned()
-            .collect();
-        all.sort();
-        all.dedup();
-        all
     }
 }
 

@@ -7,7 +7,9 @@ mod open;
 pub mod record;
 pub mod table;
 pub mod trailer;
+mod union;
 pub mod verify;
 
 pub use open::{Archive, Bundle};
 pub use record::Record;
+pub use union::{Held, Union};

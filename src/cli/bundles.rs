@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use barge::bundle::Bundle;
+use barge::bundle::Union;
 use barge::bundle::chain::{Chain, Unfollowed};
 use barge::graph::survey::Wish;
-use barge::push::source::Union;
 use barge::store::Source;
 
 use super::failure::{BAD_INPUT, BASE_MISSING, Failure};
@@ -29,7 +29,7 @@ pub fn open_chain(files: &[String]) -> Result<Chain, Failure> {
 
 /// Returns the bundles of a chain seen as one, and its images, or those of them that are meant.
 pub fn wishes(chain: &Chain, only: &[String]) -> Result<(Arc<Union>, Vec<Wish>), Failure> {
-    let union = Arc::new(Union::new(chain.bundles.clone()));
+    let union = Arc::new(Union::of(chain));
     let is_meant = |wish: &Wish| only.is_empty() || only.iter().any(|wanted| wish.name.is_meant_by(wanted));
     let all = chain.images.values().map(|member| Wish {
         name: member.name.clone(),
@@ -71,13 +71,7 @@ pub fn not_followed(
 
 /// Notes what a failed image of a bundle means to whoever takes it for whole.
 pub fn note_failed(chain: &Chain, printer: &Printer) {
-    let failed: Vec<String> = chain
-        .bundles
-        .iter()
-        .filter_map(|bundle| bundle.record())
-        .flat_map(|record| record.failed.iter().map(|failed| failed.name.to_string()))
-        .filter(|name| !chain.images.contains_key(name))
-        .collect();
+    let failed: Vec<String> = chain.failed.iter().cloned().collect();
     if !failed.is_empty() {
         printer.warning("not in the bundles, because it could not be had when they were packed", &failed);
     }

@@ -50,7 +50,7 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         let output = args.output.as_deref().map_or(String::new(), |file| format!(" -o {}", quoted(file)));
         format!("barge merge {name} {}{output}", files.join(" "))
     };
-    let bases = chain.bases();
+    let bases = chain.bases.clone();
     // Deltas alone make a longer delta on what the first of them builds on; the others must follow from it.
     let between: Vec<Unfollowed> = chain.unfollowed_between();
     if all_deltas && !between.is_empty() {
@@ -78,6 +78,14 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         arguments,
         ..Asked::default()
     };
+    if !all_deltas && !chain.unfollowed.is_empty() {
+        let items = chain.unfollowed.iter().map(|one| {
+            let base = one.base.name.as_deref().unwrap_or("a bundle without a name");
+            format!("{} follows {base} ({})", one.bundle, one.base.id.short())
+        });
+        let items: Vec<String> = items.collect();
+        printer.warning("not given; images that only that one has will not be in the result", &items);
+    }
     let carrier = Carrier { verb: "merge", args: &args.carry, client: None, printer, tells: true };
     let carried = carrier.run(asked, options);
     carried.map(|carried| carried.code).map_err(|failure| match failure.kind {

@@ -2,24 +2,26 @@
 
 mod fault;
 mod job;
+mod papers;
 mod print;
 mod target;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use barge::bundle::Bundle;
-use barge::graph::survey::Wish;
+use barge::bundle::chain::Chain;
+use barge::bundle::{Bundle, Held};
 use barge::input::{Opener, parse_argument, read_list};
 use barge::oci::{Platform, Reference};
 use barge::push::names::Destination;
-use barge::push::source::{Held, Union};
+use barge::push::source::Everything;
 use barge::select::{Attachments, Wanted};
-use barge::store::Source;
 
 use self::job::Job;
+use self::papers::{PaperArgs, Papers};
 use self::target::{TargetArgs, destination};
 use super::args::{RegistryArgs, parse_platform};
+use super::bundles::{note_failed, sources, wishes};
 use super::failure::Failure;
 use super::printer::{Printer, quoted};
 
@@ -32,9 +34,11 @@ pub struct PushArgs {
     /// The bundles, then the registry: BUNDLE… HOST[:PORT][/PREFIX]
     #[arg(value_name = "BUNDLE|REGISTRY", required = true, num_args = 2..)]
     arguments: Vec<String>,
-    /// Pushes only this image; repeatable
+    /// Pushes only this image, or all tags of this repository; repeatable
     #[arg(long, value_name = "NAME")]
     image: Vec<String>,
+    #[command(flatten)]
+    papers: PaperArgs,
     #[command(flatten)]
     target: TargetArgs,
     #[command(flatten)]
@@ -95,25 +99,17 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         }
         bundles.push(Arc::new(bundle));
     }
-    let wishes = wishes_of(&bundles, &args.image)?;
-    let failed: Vec<String> = bundles
-        .iter()
-        .filter_map(|bundle| bundle.record())
-        .flat_map(|record| record.failed.iter().map(|failed| failed.name.to_string()))
-        .collect();
-    if !failed.is_empty() {
-        printer.warning("not in the bundle, because it could not be had when it was packed", &failed);
-    }
-    let union = Arc::new(Union::new(bundles));
+    let chain = Chain::of(bundles)?;
+    note_failed(&chain, printer);
+    let (union, wishes) = wishes(&chain, &args.image)?;
     let select = Held(&union);
-    let sources: Vec<Arc<dyn Source>> = vec![union.clone()];
     let job = Job {
         verb: "push",
         command: format!(
             "barge push {}",
             args.arguments.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
         ),
-        sources,
+        sources: sources(&union),
         wishes,
         select: &select,
         attachments: Attachments::All,
@@ -121,38 +117,10 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         target: &args.target,
         client: args.registry.client()?,
         jobs: args.registry.jobs,
-        holds: &|digest| union.bundles().iter().any(|bundle| bundle.ships(digest)),
+        known: &*union,
+        papers: Some(Papers { args: &args.papers, chain: &chain, union: &union, files, target }),
     };
     job.run(printer)
-}
-
-/// Returns what the bundles hold by name. A name in several bundles means what the last one says.
-fn wishes_of(bundles: &[Arc<Bundle>], only: &[String]) -> Result<Vec<Wish>, Failure> {
-    let mut by_name: std::collections::BTreeMap<String, Wish> = std::collections::BTreeMap::new();
-    for bundle in bundles {
-        for (name, descriptor) in bundle.names()? {
-            let reference = name.as_deref().and_then(|name| name.parse::<Reference>().ok());
-            let is_attached =
-                |reference: &Reference| reference.tag.as_deref().is_some_and(barge::input::is_attached_tag);
-            let Some(name) = reference.filter(|reference| !is_attached(reference)) else { continue };
-            let name = name.with_default_tag();
-            let selector = descriptor.digest.to_string();
-            by_name.insert(name.to_string(), Wish { name, reference: None, source: 0, selector });
-        }
-    }
-    let mut chosen = Vec::new();
-    for wanted in only {
-        let full = wanted.parse::<Reference>().map(|reference| reference.with_default_tag().to_string());
-        let found = by_name.get(wanted).or_else(|| by_name.get(full.as_deref().unwrap_or_default()));
-        let Some(wish) = found else {
-            let mut failure = Failure::usage(format!("the bundle holds no image {wanted}"));
-            (failure.code, failure.kind) = (super::failure::BAD_INPUT, "no-image");
-            failure.hints = by_name.keys().take(10).map(|name| format!("it holds {name}")).collect();
-            return Err(failure);
-        };
-        chosen.push(wish.clone());
-    }
-    Ok(if only.is_empty() { by_name.into_values().collect() } else { chosen })
 }
 
 fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
@@ -198,7 +166,8 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         target: &args.target,
         client,
         jobs: args.registry.jobs,
-        holds: &|_| true,
+        known: &Everything,
+        papers: None,
     };
     job.run(printer)
 }

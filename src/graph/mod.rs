@@ -399,7 +399,8 @@ impl Builder<'_> {
                 };
                 let presence = self.unless_left_out(&image.config.digest, below, &way);
                 children.push(self.add(&image.config, Kind::Config, presence, &way)?);
-                if let Some(platform) = self.config_platform(&image.config)? {
+                let platform = self.config_platform(&image.config)?;
+                if let Some(platform) = platform.or_else(|| self.select.platform(&descriptor.digest)) {
                     self.graph.platforms.entry(id).or_insert(platform);
                 }
                 for layer in &image.layers {

@@ -10,7 +10,7 @@ use crate::oci::reference::ReferenceError;
 use crate::oci::{Reference, RepositoryName};
 
 /// Suffixes by which an argument without a transport is a file.
-pub const FILE_SUFFIXES: [&str; 4] = [".tar", ".tar.zst", ".barge", ".json"];
+pub const FILE_SUFFIXES: [&str; 5] = [".tar", ".tar.zst", ".barge", ".json", ".json.zst"];
 
 /// Where images come from.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

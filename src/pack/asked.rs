@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::Options;
 use crate::bundle::Bundle;
+use crate::bundle::{Held, Union};
 use crate::graph::Graph;
 use crate::graph::reliance::{BaseEntry, Holds, Seen};
 use crate::graph::survey::Wish;
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
-use crate::push::source::{Held, Union};
+use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Platform};
 use crate::request::Request;
 use crate::select::{Reason, Select, Wanted};
 use crate::store::Source;
@@ -74,10 +74,10 @@ pub(super) struct Recorded<'a>(pub(super) &'a Asked);
 
 impl Holds for Recorded<'_> {
     fn seen(&self, digest: &Digest, _: u64) -> Option<Vec<Seen>> {
-        let united = self.0.union.iter().flat_map(|union| union.bundles());
-        let records = united.chain(self.0.bundles.values()).filter_map(|bundle| bundle.record());
-        let seen = records.filter_map(|record| Some(record.seen(&record.absent.find(digest)?)));
-        Some(seen.flatten().collect())
+        let all: Vec<Arc<Bundle>> = self.0.bundles.values().cloned().collect();
+        let mut seen = Union::new(all).seen(digest);
+        seen.extend(self.0.union.iter().flat_map(|union| union.seen(digest)));
+        Some(seen)
     }
 }
 
@@ -163,5 +163,9 @@ impl Select for Selection<'_> {
             None if bundle.holds(digest) && !bundle.ships(digest) => Some(Reason::Platform),
             None => None,
         }
+    }
+
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        self.union.and_then(|union| Held(union).platform(root))
     }
 }

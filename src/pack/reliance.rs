@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::asked::Recorded;
 use super::{Asked, Leftover, PackError};
-use crate::graph::survey::Survey;
+use crate::graph::survey::{Failure, Survey};
 use crate::graph::{Graph, NodeId, Presence};
 use crate::oci::{Digest, Reference};
 use crate::request::Request;
@@ -22,7 +22,7 @@ pub(super) fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) 
         survey.roots.retain(|root| needing.contains(&root.name));
         graph = Graph::build(survey, select).map_err(TransferError::from)?;
     }
-    rely_on(&mut graph, asked)?;
+    rely_on(&mut graph, &survey.failures, asked)?;
     Ok(graph)
 }
 
@@ -34,7 +34,7 @@ fn images_needing(graph: &Graph, request: &Request) -> HashSet<Reference> {
 }
 
 /// Leaves out what the far side has.
-fn rely_on(graph: &mut Graph, asked: &Asked) -> Result<(), PackError> {
+fn rely_on(graph: &mut Graph, failures: &[Failure], asked: &Asked) -> Result<(), PackError> {
     let holds = |digest: &Digest, size: u64| match &asked.relied {
         Some(relied) => relied.holds.seen(digest, size).is_some(),
         None => false,
@@ -56,7 +56,12 @@ fn rely_on(graph: &mut Graph, asked: &Asked) -> Result<(), PackError> {
     }
     match &asked.relied {
         Some(relied) if policy != Leftover::KeptIfAny || !leftover.is_empty() => {
-            let removed = (relied.removed)(graph);
+            let mut removed = (relied.removed)(graph);
+            // What could not be had is wanted all the same.
+            for failure in failures {
+                removed.remove(&failure.name.to_string());
+                removed.remove(&failure.name.path());
+            }
             graph.rely_on(relied.bases.clone(), removed, &*relied.holds, &Recorded(asked));
         }
         _ => {}

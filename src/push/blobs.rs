@@ -48,7 +48,7 @@ impl Prepared<'_> {
         let mut home = self.relied.get(&id).copied();
         let mut lacking = Vec::new();
         for repo in repos {
-            match self.is_present(*repo, id) {
+            match self.was_present(*repo, id) {
                 Ok(true) => {
                     home.get_or_insert(*repo);
                     self.state.counters.blob(Counted::Present, size);
@@ -113,8 +113,19 @@ impl Prepared<'_> {
         if is_repository_unknown(&error) {
             return Err(PushError::NoRepositories(self.unknown_repositories(repo)));
         }
-        let error = Arc::new(sources_fault(error).unwrap_or_else(|own| own));
-        if !self.options.keep_going {
+        let (error, is_lost) = match sources_fault(error) {
+            Ok(fault) => {
+                let is_lost = is_loss(&fault);
+                (Arc::new(fault), is_lost)
+            }
+            Err(own) => (Arc::new(own), false),
+        };
+        if is_lost {
+            lock(&self.state.lost).insert(id);
+        }
+        // What the target had when it was asked and lost since costs the images that need it; the rest is in hand.
+        let goes_on = self.options.keep_going || (is_lost && self.relied.contains_key(&id));
+        if !goes_on {
             let digest: Digest = self.graph.digest(id).clone();
             return Err(PushError::Blob { image: self.image_needing(repo, id), digest, source: error });
         }
@@ -124,7 +135,7 @@ impl Prepared<'_> {
 
     /// Returns the name of an image that needs a node in a repository.
     fn image_needing(&self, repo: RepoId, id: NodeId) -> crate::oci::Reference {
-        let images = self.graph.images.iter().zip(&self.targets);
+        let images = self.going();
         let mut in_repo = images.filter(|(_, target)| target.1 == repo).map(|(image, _)| image);
         let found = in_repo.find(|image| self.graph.image_closure(image).contains(&id));
         found.unwrap_or(&self.graph.images[0]).name.clone()
@@ -133,7 +144,7 @@ impl Prepared<'_> {
     /// Lists the repositories of this push that the registry does not know.
     fn unknown_repositories(&self, sure: RepoId) -> Vec<String> {
         let unknown = std::sync::Mutex::new(vec![self.repositories[sure].name().to_string()]);
-        let asked = for_each(self.options.jobs, self.repositories.len(), |at| {
+        let asked = for_each(self.options.jobs, self.own, |at| {
             if at != sure && matches!(self.repositories[at].tags(), Err(StoreError::NotFound { .. })) {
                 lock(&unknown).push(self.repositories[at].name().to_string());
             }
@@ -144,6 +155,11 @@ impl Prepared<'_> {
         unknown.sort();
         unknown
     }
+}
+
+/// Returns whether a source has the content no more, or not as it was; not being reached is no loss.
+fn is_loss(error: &StoreError) -> bool {
+    matches!(error, StoreError::NotFound { .. } | StoreError::Damaged { .. } | StoreError::Io { .. })
 }
 
 /// Returns whether a registry refused an upload because the repository must be made first.

@@ -11,6 +11,7 @@ use super::sparse::{self, Policy, Refusal};
 use super::{Prepared, PushError, RepoId, lock};
 use crate::graph::{Kind, NodeId, Presence};
 use crate::oci::{Descriptor, Digest, media_type};
+use crate::select::Reason;
 use crate::store::{Result, StoreError};
 use crate::transfer::{Progress, for_each};
 
@@ -35,7 +36,7 @@ impl Prepared<'_> {
     pub(super) fn manifest_work(&self) -> (Vec<Work>, Vec<Work>) {
         let (mut own, mut attached): (BTreeMap<_, _>, BTreeMap<(RepoId, NodeId), Vec<NodeId>>) =
             Default::default();
-        for (image, (_, repo)) in self.graph.images.iter().zip(&self.targets) {
+        for (image, (_, repo)) in self.going() {
             for id in self.shipped_manifests(image.root) {
                 own.insert((*repo, id), Vec::new());
             }
@@ -133,8 +134,7 @@ impl Prepared<'_> {
         let digest = self.graph.digest(id).to_string();
         let repository = &self.repositories[repo];
         // Some registries make up stubs for the absent children of an index: another length is another manifest.
-        let is_there =
-            repository.head_manifest(&digest)?.is_some_and(|there| there.size == self.graph.node(id).size);
+        let is_there = self.is_manifest_there(repo, id)?;
         if is_there && !(self.options.policy == Policy::Single && self.is_shadowed(repo, id, &absent)?) {
             self.state.counters.one(Counted::ManifestPresent);
             return Ok(());
@@ -148,6 +148,7 @@ impl Prepared<'_> {
         loop {
             let Err(error) = repository.put_manifest(&digest, media_type, &bytes) else {
                 self.state.counters.one(Counted::ManifestWritten);
+                lock(&self.state.written).insert((repo, id));
                 return Ok(());
             };
             match sparse::refusal(&error, &absent, &present) {
@@ -157,6 +158,9 @@ impl Prepared<'_> {
                     if self.graph.node(id).kind == Kind::Manifest && !was_forced =>
                 {
                     was_forced = true;
+                    if let Some(error) = self.find_lost(repo, id)? {
+                        return Err(error);
+                    }
                     for child in self.graph.children(id) {
                         if self.graph.node(*child).presence == Presence::Shipped {
                             self.send(repo, *child, None, progress)?;
@@ -170,6 +174,28 @@ impl Prepared<'_> {
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Returns whether a repository has a manifest by its digest and with its length; asks once.
+    pub(super) fn is_manifest_there(&self, repo: RepoId, id: NodeId) -> Result<bool> {
+        if let Some(is_there) = lock(&self.state.there).get(&(repo, id)) {
+            return Ok(*is_there);
+        }
+        let there = self.repositories[repo].head_manifest(&self.graph.digest(id).to_string())?;
+        Ok(there.is_some_and(|there| there.size == self.graph.node(id).size))
+    }
+
+    /// Looks again for what a manifest relies on: the target may have lost it since it was proved.
+    fn find_lost(&self, repo: RepoId, id: NodeId) -> Result<Option<StoreError>> {
+        for child in self.graph.children(id) {
+            let is_relied = matches!(self.graph.node(*child).presence,
+                Presence::Absent(reason) if reason != Reason::Foreign);
+            if is_relied && !self.is_present(repo, *child)? {
+                lock(&self.state.lost).insert(*child);
+                return Ok(Some(self.absence(repo, *child)));
+            }
+        }
+        Ok(None)
     }
 
     fn content(&self, id: NodeId) -> Result<Vec<u8>> {
@@ -273,7 +299,7 @@ impl Prepared<'_> {
 
     /// Returns whether a tag that is to name `root` names its child `only` at the target.
     fn is_tagged_as(&self, repo: RepoId, root: NodeId, only: NodeId) -> Result<bool> {
-        let images = self.graph.images.iter().zip(&self.targets);
+        let images = self.going();
         let targets = images.filter(|(image, target)| image.root == root && target.1 == repo);
         for tag in targets.filter_map(|(_, (target, _))| target.tag.as_deref()) {
             let there = self.repositories[repo].head_manifest(tag)?;

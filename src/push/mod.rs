@@ -7,6 +7,8 @@
 mod blobs;
 mod manifests;
 pub mod names;
+mod prove;
+mod receipt;
 mod referrers;
 pub mod report;
 mod send;
@@ -14,21 +16,23 @@ pub mod source;
 pub mod sparse;
 mod tags;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 
 use crate::graph::survey::{Failure, Survey};
 use crate::graph::{Graph, GraphError, NodeId, Presence};
 use crate::oci::{Descriptor, Digest, Reference};
-use crate::plan::file_order;
-use crate::select::{Reason, Select};
+use crate::select::Select;
 use crate::store::registry::{Access, Client, Repository};
 use crate::store::{Source, StoreError};
 use crate::transfer::{Progress, for_each};
 use names::{Naming, NamingError};
+pub use prove::{Missing, Shortage, request};
+pub use receipt::receipt;
 use report::{Counters, ImageReport, Report};
+use source::Known;
 use sparse::Policy;
 
 /// How the presence of a blob at the target is found out.
@@ -52,21 +56,12 @@ pub struct Options {
     pub tag_children: bool,
     /// How presence is found out.
     pub presence: PresenceProof,
+    /// Whether what a manifest at the target refers to is taken for present, without reading it.
+    pub trust_manifests: bool,
     /// Whether damage that costs some images leaves the others going.
     pub keep_going: bool,
     /// How many transfers at once.
     pub jobs: usize,
-}
-
-/// Content that neither the source nor the target has.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-pub struct Missing {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub size: u64,
-    /// An image that needs it.
-    pub image: Reference,
 }
 
 /// Why a push can't be made.
@@ -94,8 +89,8 @@ pub enum PushError {
         source: StoreError,
     },
     /// Content is neither in the source nor at the target.
-    #[error("{} pieces of content are neither in the bundle nor at the target", .0.len())]
-    Missing(Vec<Missing>),
+    #[error("{} pieces of content are neither in the bundle nor at the target", .0.missing.len())]
+    Missing(Box<Shortage>),
     /// The registry does not make repositories by itself.
     #[error("the target has no repository for {} of the images, and makes none by itself", .0.len())]
     NoRepositories(Vec<String>),
@@ -132,9 +127,16 @@ pub struct Prepared<'a> {
     survey: &'a Survey,
     sources: &'a [Arc<dyn Source>],
     options: Options,
+    /// The repositories that are written to, then those that are only looked into.
     repositories: Vec<Repository>,
+    /// How many are written to.
+    own: usize,
     /// For each image of the graph: its target and the repository.
     targets: Vec<(Reference, RepoId)>,
+    /// Images that are not touched, because content of theirs is nowhere.
+    left_out: HashSet<usize>,
+    /// What the images need that are not touched.
+    shortage: Option<Shortage>,
     /// Blobs in the order of the source's file, with the repositories that need each.
     blobs: IndexMap<NodeId, Vec<RepoId>>,
     /// Blobs that the source does not have, by the repository where they were proved.
@@ -147,6 +149,14 @@ pub struct Prepared<'a> {
 struct State {
     failed: Mutex<HashMap<(RepoId, NodeId), Cause>>,
     rewritten: Mutex<HashMap<(RepoId, NodeId), Descriptor>>,
+    /// Blobs that were looked for, and whether they were there.
+    proved: Mutex<HashMap<(RepoId, NodeId), bool>>,
+    /// Manifests that were asked for before anything was written, and whether they were there.
+    there: Mutex<HashMap<(RepoId, NodeId), bool>>,
+    /// Manifests that this run wrote.
+    written: Mutex<HashSet<(RepoId, NodeId)>>,
+    /// Content that neither the source nor the target could give.
+    lost: Mutex<HashSet<NodeId>>,
     counters: Counters,
 }
 
@@ -157,7 +167,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<'a> Prepared<'a> {
     /// Prepares a push of what was surveyed; reads only.
     ///
-    /// `holds` tells whether the source has a blob; what it has not must be at the target.
+    /// `known` tells whether the source has a blob; what it has not must be at the target, and `known` tells where it
+    /// was seen there.
     ///
     /// # Errors
     /// [`PushError`]: names collide, a repository can't be used, or content is nowhere.
@@ -167,7 +178,7 @@ impl<'a> Prepared<'a> {
         sources: &'a [Arc<dyn Source>],
         client: &Client,
         options: Options,
-        holds: &(dyn Fn(&Digest) -> bool + Sync),
+        known: &dyn Known,
     ) -> Result<Self, PushError> {
         let graph = Graph::build(survey, select)?;
         let names = graph.images.iter().map(|image| (&image.name, graph.digest(image.root)));
@@ -192,81 +203,23 @@ impl<'a> Prepared<'a> {
                 .check()
                 .map_err(|source| PushError::Repository { repository: repository.name().to_string(), source })
         })?;
-        let mut needed: IndexMap<NodeId, IndexSet<RepoId>> = IndexMap::new();
-        let mut order: HashMap<NodeId, usize> = HashMap::new();
-        for (place, id) in file_order(&graph).into_iter().enumerate() {
-            order.insert(id, place);
-        }
-        let mut lacking: BTreeMap<(RepoId, NodeId), Reference> = BTreeMap::new();
-        for (image, (_, repo)) in graph.images.iter().zip(&targets) {
-            for id in graph.image_closure(image) {
-                let node = graph.node(id);
-                if !node.kind.is_manifest() && node.presence == Presence::Shipped {
-                    if holds(graph.digest(id)) {
-                        needed.entry(id).or_default().insert(*repo);
-                    } else {
-                        lacking.insert((*repo, id), image.name.clone());
-                    }
-                }
-                if node.kind == crate::graph::Kind::Manifest && node.presence == Presence::Shipped {
-                    for child in graph.children(id) {
-                        // The target is not asked for foreign layers: registries take manifests without them.
-                        let presence = graph.node(*child).presence;
-                        if matches!(presence, Presence::Absent(reason) if reason != Reason::Foreign) {
-                            lacking.insert((*repo, *child), image.name.clone());
-                        }
-                    }
-                }
-            }
-        }
-        needed.sort_by_key(|id, _| order.get(id).copied().unwrap_or(usize::MAX));
-        let blobs = needed.into_iter().map(|(id, repos)| (id, repos.into_iter().collect())).collect();
+        let own = repositories.len();
         let mut prepared = Self {
             graph,
             survey,
             sources,
             options,
             repositories,
+            own,
             targets,
-            blobs,
+            left_out: HashSet::new(),
+            shortage: None,
+            blobs: IndexMap::new(),
             relied: HashMap::new(),
             state: State::default(),
         };
-        prepared.prove(&lacking)?;
+        prepared.prove(client, known)?;
         Ok(prepared)
-    }
-
-    /// Looks at the target for what the source does not have: in the repository itself, then in the others of this push.
-    fn prove(&mut self, lacking: &BTreeMap<(RepoId, NodeId), Reference>) -> Result<(), PushError> {
-        let wanted: Vec<(&(RepoId, NodeId), &Reference)> = lacking.iter().collect();
-        let found: Mutex<Vec<(RepoId, NodeId, RepoId)>> = Mutex::default();
-        let missing: Mutex<Vec<Missing>> = Mutex::default();
-        for_each::<PushError>(self.options.jobs, wanted.len(), |at| {
-            let ((repo, id), image) = wanted[at];
-            let others = (0..self.repositories.len()).filter(|other| other != repo);
-            for place in std::iter::once(*repo).chain(others) {
-                if self.is_present(place, *id).map_err(|source| self.unusable(place, source))? {
-                    lock(&found).push((*repo, *id, place));
-                    return Ok(());
-                }
-            }
-            let digest = self.graph.digest(*id).clone();
-            lock(&missing).push(Missing { digest, size: self.graph.node(*id).size, image: image.clone() });
-            Ok(())
-        })?;
-        let mut missing = missing.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if !missing.is_empty() {
-            missing.sort();
-            missing.dedup();
-            return Err(PushError::Missing(missing));
-        }
-        for (repo, id, place) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            if repo != place {
-                self.relied.insert(id, place);
-                self.blobs.entry(id).or_default().push(repo);
-            }
-        }
-        Ok(())
     }
 
     fn unusable(&self, repo: RepoId, source: StoreError) -> PushError {
@@ -284,6 +237,18 @@ impl<'a> Prepared<'a> {
     /// Returns the images with their targets.
     pub fn images(&self) -> impl Iterator<Item = (&crate::graph::Image, &Reference)> {
         self.graph.images.iter().zip(self.targets.iter().map(|(target, _)| target))
+    }
+
+    /// Returns the images that go on, with their targets: all but those of which content is nowhere.
+    fn going(&self) -> impl Iterator<Item = (&crate::graph::Image, &(Reference, RepoId))> {
+        let all = self.graph.images.iter().zip(&self.targets).enumerate();
+        all.filter(|(at, _)| !self.left_out.contains(at)).map(|(_, one)| one)
+    }
+
+    /// Returns what is neither in the source nor at the target, where images without it go on.
+    #[must_use]
+    pub fn shortage(&self) -> Option<&Shortage> {
+        self.shortage.as_ref()
     }
 
     /// Returns the graph.
@@ -342,6 +307,8 @@ impl<'a> Prepared<'a> {
     }
 
     fn report(self, images: Vec<ImageReport>) -> Report {
-        Report { images, counts: self.state.counters.snapshot() }
+        let content = self.content_in_place(&images);
+        let missing = self.missing(&lock(&self.state.lost));
+        Report { content, images, missing, counts: self.state.counters.snapshot() }
     }
 }

@@ -70,6 +70,13 @@ pub enum NamingError {
     TooDeep(usize),
 }
 
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.registry)?;
+        if self.prefix.is_empty() { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
+}
+
 impl std::str::FromStr for Destination {
     type Err = NamingError;
 

@@ -104,7 +104,7 @@ impl Prepared<'_> {
     /// Sees to it that all pushed referrers are listed at the target.
     pub(super) fn list_referrers(&self) -> std::result::Result<(), PushError> {
         let mut by_subject: BTreeMap<(RepoId, NodeId), Vec<NodeId>> = BTreeMap::new();
-        for (image, (_, repo)) in self.graph.images.iter().zip(&self.targets) {
+        for (image, (_, repo)) in self.going() {
             for attachment in image.attached.iter().filter(|attachment| attachment.tag.is_none()) {
                 let list = by_subject.entry((*repo, attachment.subject)).or_default();
                 if !list.contains(&attachment.node) {

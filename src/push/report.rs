@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::{Prepared, PushError};
+use super::{Missing, Prepared, PushError};
+use crate::inventory::Content;
 use crate::oci::{Digest, Reference};
 use crate::transfer::for_each;
 
@@ -21,6 +22,19 @@ pub enum ImageOutcome {
     Refused,
     /// Some part of it could not be put in place; its tag is what it was.
     Failed,
+}
+
+impl ImageOutcome {
+    /// Returns the word that receipts and result documents have for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pushed => "pushed",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// What came of one image, with the names.
@@ -85,6 +99,11 @@ pub struct Report {
     pub images: Vec<ImageReport>,
     /// What was moved and what was not.
     pub counts: Counts,
+    /// Content that neither the source nor the target could give, and that images failed for.
+    pub missing: Vec<Missing>,
+    /// What the images that are in place have at the target: the content part of a receipt.
+    #[serde(skip)]
+    pub content: Content,
 }
 
 impl Report {
@@ -178,7 +197,7 @@ pub(super) fn rehearse(push: &Prepared<'_>) -> Result<Rehearsal, PushError> {
         let mut is_somewhere = push.relied.contains_key(id);
         let mut lacking = Vec::new();
         for repo in repos {
-            if push.is_present(*repo, *id).map_err(|source| push.unusable(*repo, source))? {
+            if push.look(*repo, *id)? {
                 is_somewhere = true;
                 add(*repo, "skip", digest.clone(), size);
             } else {
@@ -197,15 +216,13 @@ pub(super) fn rehearse(push: &Prepared<'_>) -> Result<Rehearsal, PushError> {
     for_each::<PushError>(push.options.jobs, work.len(), |at| {
         let (repo, id) = (work[at].repo, work[at].id);
         let digest = push.graph.digest(id).to_string();
-        let there =
-            push.repositories[repo].head_manifest(&digest).map_err(|source| push.unusable(repo, source))?;
         let size = push.graph.node(id).size;
-        let is_there = there.is_some_and(|there| there.size == size);
+        let is_there = push.is_manifest_there(repo, id).map_err(|source| push.unusable(repo, source))?;
         add(repo, if is_there { "skip" } else { "put" }, digest, size);
         Ok(())
     })?;
     all.extend(sorted(&steps));
-    for (image, (target, repo)) in push.graph.images.iter().zip(&push.targets) {
+    for (image, (target, repo)) in push.going() {
         if let Some(tag) = &target.tag {
             let there =
                 push.repositories[*repo].head_manifest(tag).map_err(|source| push.unusable(*repo, source))?;

@@ -1,109 +1,36 @@
-//! Several bundles seen as one source: what any of them holds is there.
+//! What is known of the content of a push before the target is asked.
 
-use std::io::Read;
-use std::sync::Arc;
+use crate::bundle::Union;
+use crate::graph::reliance::Seen;
+use crate::oci::Digest;
 
-use crate::bundle::Bundle;
-use crate::oci::{Descriptor, Digest};
-use crate::select::{Reason, Select};
-use crate::store::{Attached, Result, Source, StoreError};
+/// What is known of content before the target is asked.
+pub trait Known: Sync {
+    /// Returns whether the source has the content to push.
+    fn holds(&self, digest: &Digest) -> bool;
 
-/// A union of bundles.
-pub struct Union {
-    bundles: Vec<Arc<Bundle>>,
-}
-
-impl Union {
-    /// Sees `bundles` as one.
-    #[must_use]
-    pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
-        Self { bundles }
-    }
-
-    /// Returns the bundles.
-    #[must_use]
-    pub fn bundles(&self) -> &[Arc<Bundle>] {
-        &self.bundles
-    }
-
-    /// Asks those bundles that hold `digest` until one answers; the last error stands if none does.
-    fn first<'a, T>(&'a self, digest: &Digest, ask: impl Fn(&'a Bundle) -> Result<T>) -> Result<T> {
-        let mut error = StoreError::NotFound { place: self.place(), what: digest.to_string() };
-        for bundle in self.bundles.iter().filter(|bundle| bundle.holds(digest)) {
-            match ask(bundle) {
-                Ok(answer) => return Ok(answer),
-                Err(failure) => error = failure,
-            }
-        }
-        Err(error)
+    /// Returns where content was seen at the target when it was left out; nothing where that is not known.
+    fn seen(&self, _digest: &Digest) -> Vec<Seen> {
+        Vec::new()
     }
 }
 
-impl Source for Union {
-    fn place(&self) -> String {
-        self.bundles.iter().map(|bundle| bundle.place()).collect::<Vec<_>>().join(" + ")
-    }
+/// Knows of a source that has all that it refers to, as a registry does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Everything;
 
-    fn resolve(&self, selector: &str) -> Result<Descriptor> {
-        let mut error = StoreError::NotFound { place: self.place(), what: selector.to_owned() };
-        for bundle in &self.bundles {
-            match bundle.resolve(selector) {
-                Ok(descriptor) => return Ok(descriptor),
-                Err(failure) if failure.is_not_found() => {}
-                Err(failure) => error = failure,
-            }
-        }
-        Err(error)
-    }
-
-    fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        self.first(&descriptor.digest, |bundle| {
-            let bytes = bundle.manifest(descriptor)?;
-            if descriptor.digest.matches(&bytes) {
-                return Ok(bytes);
-            }
-            // Another bundle may have it undamaged.
-            let why = "its bytes hash to something else".to_owned();
-            Err(StoreError::Damaged { place: bundle.place(), digest: descriptor.digest.clone(), why })
-        })
-    }
-
-    fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
-        let mut list: Vec<Attached> = Vec::new();
-        for bundle in &self.bundles {
-            for attached in bundle.attached(subject)? {
-                if !list.contains(&attached) {
-                    list.push(attached);
-                }
-            }
-        }
-        Ok(list)
-    }
-
-    fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        self.first(digest, |bundle| bundle.open_blob(digest, size, offset))
-    }
-}
-
-/// Selects what a union of bundles has.
-pub struct Held<'a>(pub &'a Union);
-
-impl Select for Held<'_> {
-    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
-        let ships = |child: &Descriptor| self.0.bundles.iter().any(|bundle| bundle.ships(&child.digest));
-        children.iter().map(ships).collect()
-    }
-
-    fn foreign_layers(&self) -> bool {
-        // What the bundle holds goes; what it left out is told by `left_out`.
+impl Known for Everything {
+    fn holds(&self, _digest: &Digest) -> bool {
         true
     }
+}
 
-    fn left_out(&self, digest: &Digest) -> Option<Reason> {
-        if self.0.bundles.iter().any(|bundle| bundle.ships(digest)) {
-            return None;
-        }
-        let reason = |bundle: &Arc<Bundle>| Some(bundle.record()?.absent.find(digest)?.reason);
-        self.0.bundles.iter().filter_map(reason).max()
+impl Known for Union {
+    fn holds(&self, digest: &Digest) -> bool {
+        self.ships(digest)
+    }
+
+    fn seen(&self, digest: &Digest) -> Vec<Seen> {
+        Self::seen(self, digest)
     }
 }

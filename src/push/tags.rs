@@ -15,7 +15,7 @@ impl Prepared<'_> {
     /// Tags content that is attached by tags.
     pub(super) fn tag_attached(&self) -> std::result::Result<(), PushError> {
         let mut tags: BTreeMap<(RepoId, String), (NodeId, NodeId)> = BTreeMap::new();
-        for (image, (_, repo)) in self.graph.images.iter().zip(&self.targets) {
+        for (image, (_, repo)) in self.going() {
             for attachment in &image.attached {
                 if let Some(tag) = &attachment.tag {
                     tags.insert((*repo, tag.clone()), (attachment.node, attachment.subject));
@@ -39,15 +39,16 @@ impl Prepared<'_> {
 
     /// Tags the images of which every part is in place, and reads their roots back.
     pub(super) fn tag_images(&self) -> std::result::Result<Vec<ImageReport>, PushError> {
-        let reports: Mutex<Vec<ImageReport>> = Mutex::default();
+        let reports: Mutex<Vec<(usize, ImageReport)>> = Mutex::default();
         for_each(self.options.jobs, self.graph.images.len(), |at| {
             let report = self.tag_image(at);
-            lock(&reports).push(report);
+            lock(&reports).push((at, report));
             Ok::<(), PushError>(())
         })?;
         let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-        reports.sort_by_cached_key(|report| report.name.to_string());
-        Ok(reports)
+        // The images of a graph are sorted by name.
+        reports.sort_by_key(|(at, _)| *at);
+        Ok(reports.into_iter().map(|(_, report)| report).collect())
     }
 
     fn tag_image(&self, at: usize) -> ImageReport {
@@ -101,16 +102,19 @@ impl Prepared<'_> {
         let is_there = |found: &Option<crate::store::registry::RawManifest>| {
             found.as_ref().is_some_and(|found| found.digest == *digest)
         };
+        let is_written = lock(&self.state.written).contains(&(repo, root));
+        if tag.is_none() && new.is_none() && !is_written {
+            // It was there when it was asked for.
+            return Ok(ImageOutcome::Unchanged);
+        }
         let before = repository.get_manifest(&selector)?;
         let mut outcome = ImageOutcome::Pushed;
         if tag.is_none() || is_there(&before) {
-            if is_there(&before) {
-                // A digest that is there may have been put by this very run; then the image was pushed all the same.
-                outcome = if self.state.counters.snapshot().changed() && tag.is_none() {
-                    ImageOutcome::Pushed
-                } else {
-                    ImageOutcome::Unchanged
-                };
+            // A digest that is there may have been put by this very run; then the image was pushed all the same.
+            if is_there(&before)
+                && !(tag.is_none() && (is_written || self.state.counters.snapshot().changed()))
+            {
+                outcome = ImageOutcome::Unchanged;
             }
         } else {
             let manifest = match new {

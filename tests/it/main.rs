@@ -10,6 +10,7 @@
 
 mod bundles;
 mod damage;
+mod delta;
 mod format_spec;
 mod inspect;
 mod inventory;

@@ -1,6 +1,7 @@
 //! `barge push` and `barge mirror` through the program: real registries on both sides, and hostile ones.
 
 mod bundles;
+mod delta;
 mod interrupted;
 mod mirror;
 mod naming;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use barge::base::FarSide;
+use barge::graph::survey::Wish;
 use barge::inventory::Inventory;
 use barge::oci::Digest;
 use barge::pack::{Output, Prepared};
@@ -70,17 +71,29 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         }
         let far_side = &states[&one.id];
         let mut asked = target.asked(args)?;
-        asked.relied = Some(relied(far_side, &target, args));
+        let mut relied = relied(far_side, &target, args);
         // The arguments name every site; an unfinished bundle is known by its own.
         asked.arguments.retain(|argument| !argument.starts_with("diff "));
         asked.arguments.push(format!("each {}", args.arguments.last().map_or("", String::as_str)));
         if let Some(roots) = &roots {
             // Names are resolved once: all sites get the same images, whatever the registry says meanwhile.
-            asked.wishes.retain(|wish| roots.contains_key(&wish.name.to_string()));
+            let is_known = |wish: &Wish| roots.contains_key(&wish.name.to_string());
+            let failed = asked.wishes.iter().filter(|wish| !is_known(wish));
+            let failed: Vec<String> =
+                failed.flat_map(|wish| [wish.name.to_string(), wish.name.path()]).collect();
+            asked.wishes.retain(is_known);
+            // What could not be had for the first site is wanted at all of them.
+            let removed = relied.removed;
+            relied.removed = Box::new(move |graph| {
+                let mut removed = removed(graph);
+                removed.retain(|name| !failed.contains(name));
+                removed
+            });
             for wish in &mut asked.wishes {
                 wish.selector = roots[&wish.name.to_string()].to_string();
             }
         }
+        asked.relied = Some(relied);
         let began = Instant::now();
         let output = Output::Folder(folder.into());
         let options = target.options(args, output.clone());
@@ -93,7 +106,7 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
                 images.map(|image| (image.name.to_string(), graph.digest(image.root).clone())).collect(),
             );
         }
-        let expected = super::state_of(&prepared);
+        let expected = prepared.state();
         let carrier =
             Carrier { verb: "diff", args: &args.carry, client: Some(client), printer, tells: false };
         let carried = carrier.carry(prepared, &output, jobs, began)?;

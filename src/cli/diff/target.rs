@@ -5,6 +5,7 @@ use barge::bundle::chain::Chain;
 use barge::graph::survey::Wish;
 use barge::input::{RegistryArgument, RegistryListing, is_file, list_registry};
 use barge::inventory::{INVENTORY_TYPE, Inventory, RECEIPT_TYPE};
+use barge::oci::Reference;
 use barge::pack::{Asked, Options, Output};
 use barge::store::registry::Client;
 
@@ -100,7 +101,21 @@ impl Target {
         let is_meant =
             move |image: &KnownImage| only.is_empty() || only.iter().any(|wanted| image.is_meant_by(wanted));
         match self {
-            Self::Bundles(_) | Self::Inventory(_) => Box::new(is_meant),
+            Self::Inventory(_) => Box::new(is_meant),
+            Self::Bundles(chain) => {
+                let failed = chain.failed.clone();
+                Box::new(move |image| {
+                    // What could not be had when the bundles were packed is wanted all the same.
+                    let is_failed = || match (&image.source, &image.path) {
+                        (Some(source), _) => failed.contains(&source.to_string()),
+                        (None, Some(path)) => failed
+                            .iter()
+                            .any(|name| name.parse::<Reference>().is_ok_and(|name| name.path() == *path)),
+                        (None, None) => false,
+                    };
+                    is_meant(image) && !is_failed()
+                })
+            }
             Self::Registry(_, arguments) => {
                 let arguments = arguments.clone();
                 Box::new(move |image| {

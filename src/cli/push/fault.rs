@@ -12,7 +12,14 @@ pub(super) fn failure_of(error: &PushError, job: &Job<'_>) -> Failure {
         missing
             .iter()
             .take(10)
-            .map(|one| format!("{} ({}) of {}", one.digest, bytes(one.size), one.image))
+            .map(|one| {
+                let image = one.images.first().and_then(|image| image.name.as_deref()).unwrap_or("no image");
+                let more = match one.images.len() {
+                    0 | 1 => String::new(),
+                    count => format!(" and {} more", count - 1),
+                };
+                format!("{} ({}) of {image}{more}", one.digest, bytes(one.size))
+            })
             .collect()
     };
     match error {
@@ -35,12 +42,13 @@ pub(super) fn failure_of(error: &PushError, job: &Job<'_>) -> Failure {
                 None => failure,
             }
         }
-        PushError::Missing(missing) => {
+        PushError::Missing(shortage) => {
             let mut failure = Failure::new(BASE_MISSING, "base-missing", error);
-            failure.causes = listed(missing);
-            failure
-                .hint("nothing was changed at the target")
-                .hint("push the bundle that holds them first, or together")
+            failure.causes = listed(&shortage.missing);
+            match &job.papers {
+                Some(papers) => papers.explain(failure, shortage, job.target.dry_run),
+                None => failure.hint("NOTHING CHANGED: nothing was written to the target"),
+            }
         }
         PushError::NoRepositories(repositories) => {
             let mut failure = Failure::new(REGISTRY, "no-repository", error);

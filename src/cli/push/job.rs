@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use barge::graph::spool::Spool;
 use barge::graph::survey::{self, Survey, Wish};
-use barge::oci::Digest;
 use barge::push::names::Naming;
 use barge::push::report::Report;
+use barge::push::source::Known;
 use barge::push::{Prepared, PushError};
 use barge::select::{Attachments, Select};
 use barge::store::Source;
@@ -15,6 +15,7 @@ use barge::store::registry::Client;
 use serde_json::json;
 
 use super::fault::failure_of;
+use super::papers::Papers;
 use super::print::digest_map;
 use super::target::TargetArgs;
 use crate::cli::failure::{Failure, chain};
@@ -34,7 +35,9 @@ pub(super) struct Job<'a> {
     pub(super) target: &'a TargetArgs,
     pub(super) client: Client,
     pub(super) jobs: usize,
-    pub(super) holds: &'a (dyn Fn(&Digest) -> bool + Sync),
+    pub(super) known: &'a dyn Known,
+    /// What a push of bundles hands back; nothing for a mirror.
+    pub(super) papers: Option<Papers<'a>>,
 }
 
 impl Job<'_> {
@@ -66,7 +69,7 @@ impl Job<'_> {
             printer.warning("can't be read from the source", &unread);
         }
         let options = self.target.options(self.naming.clone(), self.jobs);
-        let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.holds)
+        let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.known)
             .map_err(|error| failure_of(&error, self))?;
         print_client_warnings(&self.client, printer);
         if self.target.dry_run {
@@ -78,7 +81,14 @@ impl Job<'_> {
         print_client_warnings(&self.client, printer);
         let report = report.map_err(|error| failure_of(&error, self))?;
         self.write_digest_map(&report)?;
-        Ok(self.print(&report, &unread, began, printer))
+        let receipt = self.papers.as_ref().map(|papers| papers.receipt(self, &report, &failures));
+        // What was pushed is told whatever becomes of the receipt.
+        let written = match (&self.papers, &receipt) {
+            (Some(papers), Some(receipt)) => papers.write_receipt(receipt),
+            _ => Ok(()),
+        };
+        let code = self.print(&report, &failures, receipt.as_ref(), began, printer);
+        written.map(|()| code)
     }
 
     fn rehearse(&self, prepared: &Prepared<'_>, printer: &Printer) -> Result<u8, Failure> {

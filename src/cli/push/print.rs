@@ -2,17 +2,28 @@
 
 use std::time::Instant;
 
+use barge::graph::survey::Failure as Unread;
+use barge::inventory::Inventory;
 use barge::push::report::{ImageOutcome, ImageReport, Report};
 use serde_json::json;
 
 use super::job::Job;
 use crate::cli::carry::duration;
-use crate::cli::failure::{REGISTRY, SOME_FAILED};
+use crate::cli::failure::{REGISTRY, SOME_FAILED, chain};
 use crate::cli::printer::{Printer, bytes, counted};
 
 impl Job<'_> {
     /// Prints how it ended; returns the exit code.
-    pub(super) fn print(&self, report: &Report, unread: &[String], began: Instant, printer: &Printer) -> u8 {
+    pub(super) fn print(
+        &self,
+        report: &Report,
+        failures: &[Unread],
+        receipt: Option<&Inventory>,
+        began: Instant,
+        printer: &Printer,
+    ) -> u8 {
+        let unread: Vec<String> =
+            failures.iter().map(|failure| format!("{}: {}", failure.name, chain(&*failure.error))).collect();
         let counts = report.counts;
         let (failed, refused) =
             (report.count(ImageOutcome::Failed) + unread.len(), report.count(ImageOutcome::Refused));
@@ -28,9 +39,9 @@ impl Job<'_> {
         let with_reason = |image: &ImageReport| {
             format!("{}: {}", image.name, image.why.as_deref().unwrap_or("no reason is known"))
         };
-        let failures: Vec<String> = by_outcome(ImageOutcome::Failed).map(with_reason).collect();
-        if !failures.is_empty() {
-            printer.warning("not pushed; the tag is what it was", &failures);
+        let not_pushed: Vec<String> = by_outcome(ImageOutcome::Failed).map(with_reason).collect();
+        if !not_pushed.is_empty() {
+            printer.warning("not pushed; the tag is what it was", &not_pushed);
         }
         print_refusals(report, printer);
         let destination = &self.naming.destination;
@@ -69,7 +80,16 @@ impl Job<'_> {
             counted(counts.tags_written as usize, "tag"),
             duration(began.elapsed()),
         ));
+        let top_up = match &self.papers {
+            Some(papers) => {
+                papers.print_state(self, report, printer);
+                papers.print_removed(printer);
+                papers.request_rest(report, failures, printer)
+            }
+            None => None,
+        };
         let next = match () {
+            () if top_up.is_some() => top_up,
             () if failed > 0 => Some(format!("{} --keep-going   (after the cause is mended)", self.command)),
             () if refused > 0 => Some(format!("{} --sparse rewrite", self.command)),
             () => None,
@@ -87,6 +107,11 @@ impl Job<'_> {
         });
         if let Some(fields) = document.as_object_mut() {
             fields.insert("target".to_owned(), json!(place));
+            fields.insert("missing".to_owned(), json!(report.missing));
+            if let Some(receipt) = receipt {
+                fields.insert("receipt".to_owned(), json!(receipt));
+                fields.insert("state".to_owned(), json!(report.content.state()));
+            }
         }
         printer.document(self.verb, code, document);
         code

@@ -31,6 +31,10 @@ pub(super) struct TargetArgs {
     /// How to find out what the target has: by reading a byte, or by asking
     #[arg(long, value_enum, default_value_t)]
     presence: PresenceArg,
+    /// Takes for present what a manifest at the target refers to, without reading it: fewer requests, and wrong after some
+    /// garbage collections
+    #[arg(long)]
+    trust_manifests: bool,
     /// Goes on with the other images when some fail
     #[arg(long)]
     pub(super) keep_going: bool,
@@ -88,6 +92,7 @@ impl TargetArgs {
                 PresenceArg::Read => PresenceProof::Read,
                 PresenceArg::Head => PresenceProof::Head,
             },
+            trust_manifests: self.trust_manifests,
             keep_going: self.keep_going,
             jobs,
         }

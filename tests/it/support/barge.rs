@@ -35,6 +35,8 @@ pub fn barge<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Barge {
         .env("XDG_RUNTIME_DIR", home.path().join("run"))
         .env("NO_COLOR", "1")
         .env("COLUMNS", "100")
+        // What a run leaves in its folder goes with the home.
+        .current_dir(home.path())
         .args(args);
     Barge { command, home, input: Vec::new() }
 }
