@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use barge::pack::Output;
 use serde_json::{Value, json};
 
 use super::golden;
+use super::made::{How, one_image, pack};
 use crate::support::barge::barge;
-use crate::support::peers::{command, run};
+use crate::support::images::plain_layer;
+use crate::support::peers::{RealRegistry, command, run};
 
 /// The texts, with the letter of their requirements.
 const TEXTS: [(&str, &str); 3] = [
@@ -273,6 +276,15 @@ fn documents_that_the_commands_write_fit_their_schemas() {
     barge(["verify", "bad.oci.tar", "--request", "again.json"]).dir(temp.path()).run().code(1);
     let request = serde_json::from_slice(&std::fs::read(temp.path().join("again.json")).unwrap()).unwrap();
     assert_eq!(faults_by(REQUEST, &request), Vec::<String>::new());
+    let registry = RealRegistry::start();
+    let site = one_image(&plain_layer(1, 100));
+    pack(&site, How::default(), Output::Archive(temp.path().join("one.oci.tar"))).unwrap();
+    let push = barge(["push", "one.oci.tar", registry.host(), "--receipt", "receipt.json"]);
+    push.dir(temp.path()).run().success();
+    let receipt: Value =
+        serde_json::from_slice(&std::fs::read(temp.path().join("receipt.json")).unwrap()).unwrap();
+    assert_eq!(faults_by(INVENTORY, &receipt), Vec::<String>::new());
+    assert_eq!(receipt["outcomes"][0]["outcome"], "pushed");
 }
 
 #[test]
