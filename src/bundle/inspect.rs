@@ -2,13 +2,15 @@
 //! nothing is checked beyond that, which is what verification is for.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::Bundle;
+use super::record::Record;
 use super::table::Role;
 use super::verify::Amount;
+use crate::graph::reliance::BaseEntry;
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use crate::select::{Reason, choosable};
 use crate::store::layout::LayoutFiles;
@@ -18,7 +20,7 @@ use crate::store::{Result, Source, StoreError, read_manifest};
 const MAX_DEPTH: usize = 16;
 
 /// What a bundle, or any OCI layout, says of itself.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// The file or folder.
@@ -47,6 +49,12 @@ pub struct Summary {
     pub gaps: Amount,
     /// Content that is left out on purpose, by reason.
     pub absent: BTreeMap<Reason, Amount>,
+    /// What it builds on, where it is a delta bundle.
+    pub bases: Vec<BaseEntry>,
+    /// Names that the bases have and that are no longer wanted.
+    pub removed: Vec<String>,
+    /// The state code that a push should read back; none for a layout of another producer.
+    pub state: Option<String>,
 }
 
 /// What a bundle says of an image.
@@ -140,21 +148,14 @@ impl Node {
 /// What reading the index of a layout says.
 pub fn summarize(bundle: &Bundle) -> Result<Summary> {
     let record = bundle.record();
-    let mut summary = Summary {
-        path: bundle.path().to_owned(),
-        bundle: bundle.id().cloned(),
-        format_version: record.map(|record| record.format_version.clone()),
-        length: None,
-        fault: bundle.fault(),
-        is_folder: bundle.layout_directory().is_some(),
-        has_docker_manifest: has_docker_manifest(bundle),
-        images: Vec::new(),
-        failed: Vec::new(),
-        held: None,
-        unshipped: Amount::default(),
-        gaps: Amount::default(),
-        absent: BTreeMap::new(),
+    let id = bundle.id().cloned();
+    let mut summary = match record {
+        Some(record) => of_record(record, id, bundle.path()),
+        None => Summary { path: bundle.path().to_owned(), ..Summary::default() },
     };
+    summary.fault = bundle.fault();
+    summary.is_folder = bundle.layout_directory().is_some();
+    summary.has_docker_manifest = has_docker_manifest(bundle);
     if !summary.is_folder {
         let length = match bundle.archive() {
             Some(archive) => Some(archive.length),
@@ -162,35 +163,8 @@ pub fn summarize(bundle: &Bundle) -> Result<Summary> {
         };
         summary.length = length;
     }
-    let names = bundle.names()?;
-    if let Some(record) = record {
-        let mut held = Amount::default();
-        for row in record.blobs.iter() {
-            match row.role {
-                Role::Unshipped => summary.unshipped.add(row.size),
-                Role::Gap => summary.gaps.add(row.size),
-                _ => held.add(row.size),
-            }
-        }
-        summary.held = Some(held);
-        for row in record.absent.iter() {
-            summary.absent.entry(row.reason).or_default().add(row.size);
-        }
-        summary.failed = record.failed.iter().map(|failed| failed.name.to_string()).collect();
-        for image in &record.images {
-            let descriptor = bundle.resolve(&image.root.to_string()).ok();
-            summary.images.push(ImageSummary {
-                name: Some(image.name.to_string()),
-                root: image.root.clone(),
-                size: descriptor.as_ref().map_or(0, |descriptor| descriptor.size),
-                media_type: descriptor.map_or(String::new(), |descriptor| descriptor.media_type),
-                platforms: image.platforms.clone(),
-                attached: Some(image.attached.len()),
-                tree: None,
-            });
-        }
-    } else {
-        summary.images.extend(names.into_iter().map(|(name, descriptor)| ImageSummary {
+    if record.is_none() {
+        summary.images.extend(bundle.names()?.into_iter().map(|(name, descriptor)| ImageSummary {
             name,
             platforms: choosable(&descriptor).cloned().into_iter().collect(),
             root: descriptor.digest,
@@ -201,6 +175,46 @@ pub fn summarize(bundle: &Bundle) -> Result<Summary> {
         }));
     }
     Ok(summary)
+}
+
+/// Sums up a record, with or without its bundle at hand.
+#[must_use]
+pub fn of_record(record: &Record, id: Option<Digest>, path: &Path) -> Summary {
+    let mut summary = Summary {
+        path: path.to_owned(),
+        bundle: id,
+        format_version: Some(record.format_version.clone()),
+        failed: record.failed.iter().map(|failed| failed.name.to_string()).collect(),
+        bases: record.base.as_ref().map_or(Vec::new(), |base| base.bases.clone()),
+        removed: record.base.as_ref().map_or(Vec::new(), |base| base.removed.clone()),
+        state: Some(record.state()),
+        ..Summary::default()
+    };
+    let mut held = Amount::default();
+    for row in record.blobs.iter() {
+        match row.role {
+            Role::Unshipped => summary.unshipped.add(row.size),
+            Role::Gap => summary.gaps.add(row.size),
+            _ => held.add(row.size),
+        }
+    }
+    summary.held = Some(held);
+    for row in record.absent.iter() {
+        summary.absent.entry(row.reason).or_default().add(row.size);
+    }
+    for image in &record.images {
+        let row = record.blobs.find(&image.root).map(|(_, row)| row);
+        summary.images.push(ImageSummary {
+            name: Some(image.name.to_string()),
+            root: image.root.clone(),
+            size: row.as_ref().map_or(0, |row| row.size),
+            media_type: row.map_or(String::new(), |row| row.media_type.to_owned()),
+            platforms: image.platforms.clone(),
+            attached: Some(image.attached.len()),
+            tree: None,
+        });
+    }
+    summary
 }
 
 fn has_docker_manifest(bundle: &Bundle) -> bool {

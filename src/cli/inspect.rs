@@ -1,27 +1,40 @@
 //! `barge inspect`.
 
+mod commands;
+mod papers;
+
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::PathBuf;
 
+use barge::base::{BaseError, media_type_of};
 use barge::bundle::Bundle;
-use barge::bundle::inspect::{ImageSummary, Node, Presence, Summary, find_images, summarize, tree};
+use barge::bundle::inspect::{
+    ImageSummary, Node, Presence, Summary, find_images, of_record, summarize, tree,
+};
+use barge::bundle::record::{RECORD_TYPE, Record};
+use barge::inventory::{INVENTORY_TYPE, RECEIPT_TYPE};
 use barge::oci::Platform;
+use barge::request::REQUEST_TYPE;
+use barge::select::Reason;
 use serde_json::json;
 
+use self::commands::commands;
+use super::carry::print_removed;
 use super::failure::{BAD_INPUT, Failure, SOME_FAILED};
 use super::printer::{Printer, bytes, counted, quoted};
-use super::verify::reason_text;
+use super::verify::{print_bases, reason_text};
 
 /// How many images are listed before the rest is counted.
 const SHOWN: usize = 20;
 
-/// Says what is in a bundle, at once, however large it is.
+/// Says what is in a bundle, at once, however large it is; or in an inventory, receipt, request or sidecar.
 ///
-/// Only the head and the end of the file are read, and manifests where they are asked for. Whether the content is
-/// what it should be is told by `barge verify`.
+/// Of a bundle, only the head and the end of the file are read, and manifests where they are asked for. Whether the
+/// content is what it should be is told by `barge verify`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A bundle, a layout tar file or a layout folder
+    /// A bundle, a layout tar file or a layout folder; or an inventory, a receipt, a request or a sidecar
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Shows only this image, in detail; repeatable
@@ -38,6 +51,29 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 }
 
 fn inspect(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    if args.file.is_dir() {
+        return inspect_bundle(args, printer);
+    }
+    match media_type_of(&args.file) {
+        Ok(Some(media_type)) => match media_type.as_str() {
+            RECORD_TYPE => inspect_sidecar(args, printer),
+            _ if args.tree || !args.image.is_empty() => {
+                Err(Failure::usage("--image and --tree are about what is in a bundle")
+                    .hint(format!("{} is another document", shown_path(args))))
+            }
+            INVENTORY_TYPE | RECEIPT_TYPE => papers::inventory(&args.file, printer),
+            REQUEST_TYPE => papers::request(&args.file, printer),
+            _ => Err(papers::foreign(&args.file, &media_type)),
+        },
+        Err(BaseError::NoBase { why, .. }) if Bundle::open(&args.file).is_err() => {
+            Err(papers::unreadable(&args.file, &why))
+        }
+        // Whatever is wrong with the file, opening it says so.
+        Ok(None) | Err(_) => inspect_bundle(args, printer),
+    }
+}
+
+fn inspect_bundle(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let bundle = Bundle::open(&args.file)
         .map_err(|error| Failure::from(error).next(format!("barge verify {}", quoted(&shown_path(args)))))?;
     let mut summary = summarize(&bundle)?;
@@ -54,10 +90,17 @@ fn inspect(args: &Args, printer: &Printer) -> Result<u8, Failure> {
             image.tree = Some(tree);
         }
     }
-    let is_whole = summary.fault.is_none() && summary.failed.is_empty();
-    let (outcome, code) = if is_whole { ("DONE", 0) } else { ("PARTIAL", SOME_FAILED) };
-    let commands = commands(&summary, &shown_path(args));
-    print_head(&summary, outcome, all, args, printer);
+    // What a delta holds is half of its images.
+    let is_delta = !summary.bases.is_empty();
+    let commands = if is_delta { Vec::new() } else { commands(&summary, &shown_path(args)) };
+    let outcome = outcome(&summary);
+    let what = match (&summary.bundle, outcome, is_delta) {
+        (None, ..) => "is an OCI layout of another tool",
+        (Some(_), "DONE", false) => "is a complete bundle, by its head and end",
+        (Some(_), "DONE", true) => "is a complete delta bundle, by its head and end",
+        (Some(_), ..) => "is a bundle that is not complete",
+    };
+    print_head(&summary, what, all, args, printer);
     print_images(&summary, args, printer);
     if !commands.is_empty() {
         printer.line("other tools take it with:");
@@ -65,9 +108,52 @@ fn inspect(args: &Args, printer: &Printer) -> Result<u8, Failure> {
             printer.line(&format!("  {command}"));
         }
     }
+    if is_delta {
+        printer.line("other tools find nothing to import in it: it is a delta, which barge push takes");
+    }
     let next = format!("barge verify {}", quoted(&shown_path(args)));
+    finish(&summary, &commands, &next, printer)
+}
+
+/// Shows a sidecar: what its bundle says of itself, without the bundle.
+fn inspect_sidecar(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    let path = shown_path(args);
+    if args.tree {
+        return Err(
+            Failure::usage("a sidecar has no manifests to show").hint("inspect its bundle with --tree")
+        );
+    }
+    let unreadable = |error: &dyn std::error::Error| {
+        Failure::local(format!("the sidecar {path} can't be read"), error)
+            .hint("the bundle has the same record: inspect that")
+    };
+    let file = File::open(&args.file).map_err(|error| unreadable(&error))?;
+    let (record, id, _) = Record::read_hashed(file).map_err(|error| unreadable(&error))?;
+    let mut summary = of_record(&record, Some(id), &args.file);
+    let all = summary.images.len();
+    if !args.image.is_empty() {
+        keep_named(&mut summary, &args.image)?;
+    }
+    let what = match (summary.failed.is_empty(), summary.bases.is_empty()) {
+        (true, true) => "is the sidecar of a bundle",
+        (true, false) => "is the sidecar of a delta bundle",
+        (false, _) => "is the sidecar of a bundle that is not complete",
+    };
+    print_head(&summary, what, all, args, printer);
+    print_images(&summary, args, printer);
+    finish(&summary, &[], &format!("barge diff {} TARGET -o FILE.barge", quoted(&path)), printer)
+}
+
+fn outcome(summary: &Summary) -> &'static str {
+    if summary.fault.is_none() && summary.failed.is_empty() { "DONE" } else { "PARTIAL" }
+}
+
+/// Says what to do next and prints the document; returns the exit code.
+fn finish(summary: &Summary, commands: &[String], next: &str, printer: &Printer) -> Result<u8, Failure> {
+    let outcome = outcome(summary);
+    let code = if outcome == "DONE" { 0 } else { SOME_FAILED };
     printer.line(&format!("next: {next}"));
-    let mut document = serde_json::to_value(&summary)
+    let mut document = serde_json::to_value(summary)
         .map_err(|error| Failure::local("the summary can't be written".to_owned(), &error))?;
     document["outcome"] = json!(outcome);
     document["importCommands"] = json!(commands);
@@ -103,13 +189,8 @@ fn keep_named(summary: &mut Summary, names: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_head(summary: &Summary, outcome: &str, all: usize, args: &Args, printer: &Printer) {
-    let path = shown_path(args);
-    let what = match (&summary.bundle, outcome) {
-        (None, _) => "is an OCI layout of another tool",
-        (Some(_), "DONE") => "is a complete bundle, by its head and end",
-        (Some(_), _) => "is a bundle that is not complete",
-    };
+fn print_head(summary: &Summary, what: &str, all: usize, args: &Args, printer: &Printer) {
+    let (outcome, path) = (outcome(summary), shown_path(args));
     let length = summary.length.map_or(String::new(), |length| format!(", {}", bytes(length)));
     printer.line(&format!("{outcome}: {path} {what}: {}{length}", counted(all, "image")));
     if let Some(fault) = &summary.fault {
@@ -129,8 +210,13 @@ fn print_head(summary: &Summary, outcome: &str, all: usize, args: &Args, printer
         let manifests = counted(summary.unshipped.count as usize, "manifest");
         printer.line(&format!("  kept     {manifests} of platforms that were not selected, not pushed"));
     }
+    print_bases(&summary.bases, printer);
     for (reason, amount) in &summary.absent {
         let blobs = counted(amount.count as usize, "blob");
+        if *reason == Reason::Base {
+            printer.line(&format!("  requires {blobs}, {}, that the far side has", bytes(amount.bytes)));
+            continue;
+        }
         printer.line(&format!(
             "  left out {blobs}, {}, on purpose: {}",
             bytes(amount.bytes),
@@ -141,6 +227,10 @@ fn print_head(summary: &Summary, outcome: &str, all: usize, args: &Args, printer
         let blobs = counted(summary.gaps.count as usize, "blob");
         printer.line(&format!("  lacks    {blobs}, {}, that could not be had", bytes(summary.gaps.bytes)));
     }
+    if let Some(state) = &summary.state {
+        printer.line(&format!("  state    {state}, what push should read back"));
+    }
+    print_removed(&summary.removed, printer);
     if !summary.failed.is_empty() {
         printer.line(&format!("images that could not be had whole: {}", summary.failed.len()));
         print_some(&summary.failed, printer);
@@ -222,56 +312,4 @@ fn print_node(node: &Node, indent: usize, printer: &Printer) {
     for child in &node.children {
         print_node(child, indent + 2, printer);
     }
-}
-
-/// Returns the commands by which other tools take the images.
-fn commands(summary: &Summary, path: &str) -> Vec<String> {
-    let file = quoted(path);
-    let Some(first) = summary.images.iter().find_map(|image| Some((image.name.as_deref()?, image))) else {
-        return Vec::new();
-    };
-    let (name, image) = first;
-    let mut commands = Vec::new();
-    let platforms: BTreeSet<&Platform> = summary.images.iter().flat_map(|image| &image.platforms).collect();
-    // Content of other platforms is not there: an import of all of them, or of this machine's, could fail.
-    let is_sparse =
-        summary.absent.contains_key(&barge::select::Reason::Platform) || summary.unshipped.count > 0;
-    if !summary.is_folder {
-        match is_sparse {
-            true => commands.extend(
-                platforms
-                    .iter()
-                    .map(|platform| format!("ctr images import --platform {} {file}", flag(platform))),
-            ),
-            false => commands.push(format!("ctr images import {file}")),
-        }
-    }
-    let scheme = if summary.is_folder { "oci" } else { "oci-archive" };
-    let source = quoted(&format!("{scheme}:{path}:{name}"));
-    let target = quoted(&format!("docker://{name}"));
-    commands.push(match (is_sparse, image.platforms.first()) {
-        (true, Some(platform)) => {
-            let variant = platform
-                .variant
-                .as_ref()
-                .map_or(String::new(), |variant| format!(" --override-variant {}", quoted(variant)));
-            format!(
-                "skopeo --override-os {} --override-arch {}{variant} copy {source} {target}",
-                quoted(&platform.os),
-                quoted(&platform.architecture)
-            )
-        }
-        (true, None) => format!("skopeo copy {source} {target}"),
-        (false, _) => format!("skopeo copy --all {source} {target}"),
-    });
-    if summary.has_docker_manifest {
-        commands.push(format!("docker load -i {file}"));
-    }
-    commands
-}
-
-/// Returns a platform as a flag's value: what other tools don't know of it is left out.
-fn flag(platform: &Platform) -> String {
-    let plain = Platform { os_version: None, ..platform.clone() };
-    quoted(&plain.to_string())
 }

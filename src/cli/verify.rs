@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use barge::bundle::verify::{Finding, Form, Kind, Options, Report, VerifyError, verify};
+use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::request::Request;
 use barge::select::Reason;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::args::parse_jobs;
 use super::failure::{BAD_INPUT, Failure, SOME_FAILED};
 use super::interrupt;
-use super::printer::{Printer, bytes, counted, quoted};
+use super::printer::{Printer, bytes, clean, counted, quoted};
 use super::progress::Bars;
 
 /// How many findings of one kind are shown, and how many images; the rest is counted and stands in the document.
@@ -169,7 +170,10 @@ impl Shown<'_> {
         let outcome = self.outcome();
         let asked = if report.restricted { " that were asked for" } else { "" };
         printer.line(&match outcome {
-            "DONE" => format!("DONE: {path} is whole: {}{asked}", counted(whole, "image")),
+            "DONE" if report.bases.is_empty() => {
+                format!("DONE: {path} is whole: {}{asked}", counted(whole, "image"))
+            }
+            "DONE" => format!("DONE: {path} is whole as a delta: {}{asked}", counted(whole, "image")),
             "PARTIAL" => {
                 format!(
                     "PARTIAL: {path} is not as it was sent: {whole} of {}{asked} whole",
@@ -181,6 +185,7 @@ impl Shown<'_> {
         if let Some(bundle) = &report.bundle {
             printer.line(&format!("  bundle   {bundle}"));
         }
+        print_bases(&report.bases, printer);
         let counts = &report.counts;
         printer.line(&format!(
             "  read     {} in {}",
@@ -195,6 +200,13 @@ impl Shown<'_> {
         }
         for (reason, amount) in &counts.absent {
             let blobs = counted(amount.count as usize, "blob");
+            if *reason == Reason::Base {
+                let size = bytes(amount.bytes);
+                printer.line(&format!(
+                    "  relies on {blobs}, {size}, that the far side has; push proves it there"
+                ));
+                continue;
+            }
             printer.line(&format!("  left out {blobs}, {}: {}", bytes(amount.bytes), reason_text(*reason)));
         }
         if let (Some(until), Some(length)) = (report.whole_until, report.length) {
@@ -250,6 +262,31 @@ impl Shown<'_> {
             _ => format!("copy {file} again from where it is whole, then: barge verify {file}"),
         }
     }
+}
+
+/// Says what a delta bundle builds on.
+pub fn print_bases(bases: &[BaseEntry], printer: &Printer) {
+    for base in bases.iter().take(SHOWN) {
+        printer.line(&format!("  builds on {}", base_text(base)));
+    }
+    if bases.len() > SHOWN {
+        printer.line(&format!("  builds on {} more (all with --json)", bases.len() - SHOWN));
+    }
+}
+
+/// Returns what a base is, for people: `jan.oci.tar sha256:… (bundle, state WERC8-GMRZG)`.
+fn base_text(base: &BaseEntry) -> String {
+    let kind = match base.kind {
+        BaseKind::Bundle => "bundle",
+        BaseKind::Inventory => "inventory",
+        BaseKind::Layout => "layout",
+        BaseKind::Receipt => "receipt",
+        BaseKind::Registry => "registry",
+        BaseKind::Request => "request",
+    };
+    let name = base.name.as_ref().map_or(String::new(), |name| format!("{} ", clean(name)));
+    let state = base.state.as_ref().map_or(String::new(), |state| format!(", state {}", clean(state)));
+    format!("{name}{} ({kind}{state})", base.id)
 }
 
 fn print_kind(kind: &Kind, findings: &[Finding], printer: &Printer) {

@@ -260,3 +260,145 @@ fn verify_refuses_what_is_no_bundle() {
     let document = run(&packed, &["verify", "x.tar", "--json"]).code(3).json();
     assert_eq!(document["error"]["kind"], "no-bundle");
 }
+
+fn golden(name: &str) -> String {
+    crate::support::fixtures::directory().join("golden").join(name).display().to_string()
+}
+
+#[test]
+fn inspect_says_what_a_delta_builds_on_and_offers_no_import() {
+    let bundle = golden("site-delta.barge");
+    let sidecar = golden("site-delta.barge.json");
+    let base = Record::read(fs::read(golden("site.barge.json")).unwrap().as_slice()).unwrap();
+    let record = Record::read(fs::read(&sidecar).unwrap().as_slice()).unwrap();
+    let relied = record.absent.iter().filter(|row| row.reason == Reason::Base);
+    let (count, size) = relied.fold((0, 0), |(count, size), row| (count + 1, size + row.size));
+    let shown = barge(["inspect", &bundle]).run().success().stdout_has("is a complete delta bundle");
+    for (file, outcome) in [(&bundle, shown), (&sidecar, barge(["inspect", &sidecar]).run().success())] {
+        let builds_on = format!("builds on site.oci.tar {} (bundle, state {})", base.id().0, base.state());
+        let outcome = outcome
+            .stdout_has(&builds_on)
+            .stdout_has(&format!("requires {count} blobs, "))
+            .stdout_has(&format!("state    {}, what push should read back", record.state()))
+            .stdout_has("no longer wanted, and never deleted: 1 name\n    registry.example/site/web:v1\n")
+            .stdout_has(&record.id().0.to_string());
+        assert!(!outcome.stdout.contains("skopeo") && !outcome.stdout.contains("docker load"), "{outcome}");
+        let document = barge(["inspect", file, "--json"]).run().success().json();
+        assert_eq!(document["absent"]["base"], serde_json::json!({ "count": count, "bytes": size }));
+        assert_eq!(document["bases"][0]["name"], "site.oci.tar");
+        assert_eq!(document["removed"], serde_json::json!(["registry.example/site/web:v1"]));
+        assert_eq!(document["state"], record.state());
+        assert_eq!(document["importCommands"], serde_json::json!([]));
+    }
+    barge(["inspect", &bundle]).run().stdout_has("other tools find nothing to import in it");
+    barge(["inspect", &golden("site.oci.tar")])
+        .run()
+        .success()
+        .stdout_has(&format!("state    {}, what push should read back", base.state()));
+    barge(["inspect", &sidecar, "--tree"]).run().code(2).stderr_has("a sidecar has no manifests");
+    barge(["inspect", &sidecar, "--image", "other:v1"]).run().code(3).stderr_has("site/web:v2");
+}
+
+#[test]
+fn verify_says_of_a_delta_what_it_leaves_to_the_far_side() {
+    let bundle = golden("site-delta.barge");
+    let outcome = barge(["verify", &bundle]).run().success();
+    outcome
+        .stdout_has("is whole as a delta: 3 images")
+        .stdout_has("builds on site.oci.tar sha256:")
+        .stdout_has("that the far side has; push proves it there");
+    let document = barge(["verify", &bundle, "--json"]).run().success().json();
+    assert_eq!(document["files"][0]["bases"][0]["kind"], "bundle");
+}
+
+#[test]
+fn inspect_reads_inventories_and_receipts() {
+    let temp = tempfile::tempdir().unwrap();
+    let inventory = golden("site.inventory.json");
+    let read = |name: &str| barge::inventory::Inventory::read(golden(name).as_ref()).unwrap();
+    barge(["inspect", &inventory])
+        .run()
+        .success()
+        .stdout_has("is an inventory of target.example:5000, taken 2026-02-01T06:30:00Z, ")
+        .stdout_has(&read("site.inventory.json").content.id().to_string())
+        .stdout_has("scope    everything that the registry lists")
+        .stdout_has("checked  blobs as manifests list them, not read")
+        .stdout_has(&format!("next: barge diff {inventory} TARGET -o FILE.barge"));
+    let receipt = golden("site.receipt.json");
+    barge(["inspect", &receipt])
+        .run()
+        .code(1)
+        .stdout_has("PARTIAL: ")
+        .stdout_has("is a receipt of a push to target.example:5000")
+        .stdout_has("images   1 failed, 2 pushed")
+        .stdout_has("not in place: 1 image\n  registry.example/site/zero:v1: failed: the target refused the manifest\n");
+    let document = barge(["inspect", &receipt, "--json"]).run().code(1).json();
+    assert_eq!(document["kind"], "receipt");
+    assert_eq!(document["outcomes"], serde_json::json!({ "failed": 1, "pushed": 2 }));
+    assert_eq!(document["problems"][0]["image"], "registry.example/site/zero:v1");
+    assert_eq!(document["images"], 2);
+    assert_eq!(document["state"], read("site.receipt.json").state);
+    // Compressed, and without names.
+    let mut omitted = read("site.receipt.json");
+    omitted.omit_names();
+    let path = temp.path().join("r.json.zst");
+    omitted.write(fs::File::create(&path).unwrap(), true).unwrap();
+    let outcome = barge(["inspect", "r.json.zst"]).dir(temp.path()).run().code(1);
+    assert!(!outcome.stdout.contains("example"), "{outcome}");
+    outcome.stdout_has("a target that it does not name").stdout_has("(no name): failed");
+    // Another state than its images have.
+    let text = fs::read_to_string(&inventory).unwrap();
+    let state = read("site.inventory.json").state;
+    fs::write(temp.path().join("i.json"), text.replace(&state, "AAAAA-BBBBB")).unwrap();
+    barge(["inspect", "i.json"])
+        .dir(temp.path())
+        .run()
+        .code(1)
+        .stdout_has(&format!("its images make {state}"));
+    barge(["inspect", &inventory, "--tree"]).run().code(2);
+}
+
+#[test]
+fn inspect_reads_requests() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = golden("site.request.json");
+    barge(["inspect", &path])
+        .run()
+        .success()
+        .stdout_has("is a request for 3 blobs, ")
+        .stdout_has("  registry.example/site/web:v1  ")
+        .stdout_has("    2 blobs, ")
+        .stdout_has("it does not say which images need 1 blob, ")
+        .stdout_has(&format!("next: barge pack --request {path} … -o topup.barge"));
+    let document = barge(["inspect", &path, "--json"]).run().success().json();
+    assert_eq!(document["images"][0]["wanted"]["count"], 1);
+    assert_eq!(document["blobs"]["count"], 3);
+    let mut request = barge::request::Request::read(path.as_ref()).unwrap();
+    request.omit_names();
+    request.write(&temp.path().join("r.json")).unwrap();
+    let outcome = barge(["inspect", "r.json"]).dir(temp.path()).run().success();
+    assert!(!outcome.stdout.contains("registry.example"), "{outcome}");
+    outcome.stdout_has("it does not say which images need 3 blobs");
+}
+
+#[test]
+fn inspect_says_what_is_wrong_with_documents() {
+    let temp = tempfile::tempdir().unwrap();
+    let inspect = |bytes: &[u8]| {
+        fs::write(temp.path().join("a.json"), bytes).unwrap();
+        barge(["inspect", "a.json"]).dir(temp.path()).run()
+    };
+    for name in ["site.inventory.json", "site.receipt.json", "site.request.json", "site.barge.json"] {
+        let bytes = fs::read(golden(name)).unwrap();
+        inspect(&bytes[..bytes.len() / 2]).code(3).stderr_has("a.json can't be read: it is not JSON");
+        let text = String::from_utf8(bytes).unwrap();
+        inspect(text.replace(r#""formatVersion":"1.0""#, r#""formatVersion":"2.0""#).as_bytes())
+            .code(3)
+            .stderr_has("use a newer barge");
+        inspect(text.replace("sha256:", "sha257:").as_bytes()).code(3).stderr_has("a.json");
+    }
+    inspect(br#"{"mediaType":"application/x"}"#).code(3).stderr_has("its media type is `application/x`");
+    inspect(b"{}").code(3).stderr_has("it does not say its media type");
+    let document = barge(["inspect", "a.json", "--json"]).dir(temp.path()).run().code(3).json();
+    assert_eq!(document["error"]["kind"], "no-document");
+}

@@ -5,18 +5,16 @@ use std::io::{self, Read};
 
 use serde::Deserialize;
 
+use super::index::Listing;
 use super::read::{first_not_zero, read_full};
 use super::report::{Findings, shown};
 use super::salvage::{HEAD_PATHS, finding_of, resync};
-use super::subject::{Root, read_range};
-use crate::bundle::head::{
-    CONTAINERD_NAME, DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH, PAD_PATH, REF_NAME, attached_name,
-    layout_file,
-};
+use super::subject::read_range;
+use crate::bundle::head::{DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH, PAD_PATH, layout_file};
 use crate::bundle::record::{RECORD_PATH, Record, RecordError};
 use crate::bundle::trailer::Trailer;
-use crate::oci::reference::is_tag;
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
+use crate::oci::{Algorithm, Digest, Hasher};
+use crate::select::Reason;
 use crate::store::archive::{BLOCK, header, padded};
 use crate::store::layout::MAX_ROOT_FILE;
 use crate::store::tar::{EntryKind, FileSlice, Scan};
@@ -181,7 +179,42 @@ pub(super) fn read_record(
     for row in record.absent.iter().filter(|row| record.blobs.find(&row.digest).is_some()) {
         findings.content("record-damaged", &row.digest, None, "it is listed both as held and as left out");
     }
+    check_reliance(&record, findings);
     Ok(ReadRecord { record, id, size })
+}
+
+/// Checks what a delta bundle says of what it builds on.
+fn check_reliance(record: &Record, findings: &mut Findings) {
+    let mut damaged = |text: &str| findings.whole("record-damaged", text);
+    if let Some(base) = &record.base {
+        if base.bases.is_empty() {
+            damaged("it is a delta bundle and does not say what it builds on");
+        }
+        for (list, is_sorted) in [
+            ("bases", base.bases.is_sorted_by(|a, b| a < b)),
+            ("removed names", base.removed.is_sorted_by(|a, b| a < b)),
+            ("repositories", base.repositories.is_sorted_by(|a, b| a < b)),
+        ] {
+            if !is_sorted {
+                damaged(&format!("its list of {list} is out of order, or has something twice"));
+            }
+        }
+    }
+    for row in record.absent.iter() {
+        let is_relied_on = row.reason == Reason::Base;
+        let text = if is_relied_on && record.base.is_none() {
+            "it is left out because the far side has it, and nothing says what the bundle builds on"
+        } else if is_relied_on && row.size == 0 {
+            "it is left out because the far side has it, and has no bytes by which that could be proved"
+        } else if !is_relied_on && !row.repositories.is_empty() {
+            "repositories are listed for it, and it is not left out because the far side has it"
+        } else if !row.repositories.is_sorted_by(|a, b| a < b) {
+            "the repositories listed for it are out of order, or one is there twice"
+        } else {
+            continue;
+        };
+        findings.content("record-damaged", &row.digest, None, text);
+    }
 }
 
 /// Compares the entries of a head with what barge writes, to the byte: order, headers, padding.
@@ -226,18 +259,22 @@ pub(super) fn check_entries(file: &File, head: &FoundHead, base: u64, findings: 
     }
 }
 
-/// Judges the files of a head but the record, which `read` hands out by path.
+/// Judges the files of a head but the record, which `read` hands out by path. Returns what `index.json` lists, if it is
+/// the one of the record.
 pub(super) fn check_files(
     record: &Record,
     read: &dyn Fn(&str) -> Option<io::Result<Vec<u8>>>,
     findings: &mut Findings,
-) {
+) -> Option<Listing> {
+    let mut listing = None;
     match read(LAYOUT_PATH) {
         Some(Ok(bytes)) if bytes == layout_file() => {}
         other => findings.whole("layout-mismatch", unlike(LAYOUT_PATH, other)),
     }
     match read(INDEX_PATH) {
-        Some(Ok(bytes)) if Digest::sha256(&bytes) == record.index => check_index(record, &bytes, findings),
+        Some(Ok(bytes)) if Digest::sha256(&bytes) == record.index => {
+            listing = Listing::of(record, &bytes, findings);
+        }
         other => findings.whole("index-mismatch", unlike(INDEX_PATH, other)),
     }
     match (&record.docker_manifest, read(DOCKER_MANIFEST_PATH)) {
@@ -249,6 +286,7 @@ pub(super) fn check_files(
         }
         (Some(_), other) => findings.whole("docker-manifest-mismatch", unlike(DOCKER_MANIFEST_PATH, other)),
     }
+    listing
 }
 
 fn unlike(path: &str, found: Option<io::Result<Vec<u8>>>) -> String {
@@ -260,102 +298,6 @@ fn unlike(path: &str, found: Option<io::Result<Vec<u8>>>) -> String {
             bytes.len(),
             Digest::sha256(&bytes)
         ),
-    }
-}
-
-/// What `index.json` lists, an entry that is no descriptor being none.
-#[derive(Deserialize)]
-pub(super) struct IndexFile {
-    #[serde(default)]
-    manifests: Option<Vec<Entry>>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Entry {
-    Good(Box<Descriptor>),
-    Bad(serde::de::IgnoredAny),
-}
-
-/// Returns what an index lists, by name, and how many entries are no descriptors.
-pub(super) fn roots_of(bytes: &[u8]) -> Result<(Vec<Root>, usize), serde_json::Error> {
-    let index: IndexFile = serde_json::from_slice(bytes)?;
-    let mut bad = 0;
-    let mut roots = Vec::new();
-    for entry in index.manifests.unwrap_or_default() {
-        let Entry::Good(descriptor) = entry else {
-            bad += 1;
-            continue;
-        };
-        let name = name_of(&descriptor).unwrap_or_else(|| descriptor.digest.to_string());
-        let platforms = crate::select::choosable(&descriptor).cloned().into_iter().collect();
-        let descriptor = Some(*descriptor);
-        roots.push(Root { name, descriptor, attached: Vec::new(), platforms, failed: false });
-    }
-    Ok((roots, bad))
-}
-
-fn name_of(descriptor: &Descriptor) -> Option<String> {
-    let get = |key| descriptor.annotations.get(key).filter(|name| !name.is_empty());
-    match (get(REF_NAME), get(CONTAINERD_NAME)) {
-        // `docker save` writes the bare tag into the first and the whole reference into the second.
-        (Some(tag), Some(full)) if is_tag(tag) => Some(full.clone()),
-        (name, full) => name.or(full).cloned(),
-    }
-}
-
-/// Compares what `index.json` lists with the images of the record.
-fn check_index(record: &Record, bytes: &[u8], findings: &mut Findings) {
-    let Ok(index) = serde_json::from_slice::<IndexFile>(bytes) else {
-        findings.whole("index-unlisted", "`index.json` is no image index");
-        return;
-    };
-    let attached = record.images.iter().flat_map(|image| {
-        image.attached.iter().map(move |entry| {
-            let name = entry.tag.as_ref().map(|tag| attached_name(&image.name.name, tag));
-            (name, &entry.digest)
-        })
-    });
-    let images = record.images.iter().map(|image| (Some(image.name.to_string()), &image.root));
-    let known: std::collections::HashSet<(Option<String>, &Digest)> = images.chain(attached).collect();
-    let entries: Vec<Entry> = index.manifests.unwrap_or_default();
-    let mut listed = std::collections::HashSet::new();
-    for entry in &entries {
-        let Entry::Good(entry) = entry else {
-            findings.whole("index-unlisted", "`index.json` lists something that is no descriptor");
-            continue;
-        };
-        let name = entry.annotations.get(REF_NAME).cloned();
-        let shown_name = shown(name.as_deref().unwrap_or("without a name"));
-        if let Some(alias) = entry.annotations.get(CONTAINERD_NAME)
-            && Some(alias) != name.as_ref()
-        {
-            let text =
-                format!("`index.json` gives {shown_name} a second name for containerd: {}", shown(alias));
-            findings.content("index-unlisted", &entry.digest, None, text);
-        }
-        match record.blobs.find(&entry.digest) {
-            Some((_, row)) if row.size == entry.size && row.media_type == entry.media_type => {}
-            _ => findings.content(
-                "index-unlisted",
-                &entry.digest,
-                None,
-                format!(
-                    "`index.json` lists it ({shown_name}) with a type or size that the record does not have"
-                ),
-            ),
-        }
-        if !known.contains(&(name.clone(), &entry.digest)) {
-            let text = format!("`index.json` lists it ({shown_name}) and the record does not");
-            findings.content("index-unlisted", &entry.digest, None, text);
-        }
-        listed.insert((name, &entry.digest));
-    }
-    for image in &record.images {
-        if !listed.contains(&(Some(image.name.to_string()), &image.root)) {
-            let text = format!("`index.json` does not list it as {}", image.name);
-            findings.content("index-unlisted", &image.root, None, text);
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::head::{HeadFile, check_files, read_record, roots_of};
+use super::head::{HeadFile, check_files, read_record};
+use super::index::roots_of;
 use super::report::{Findings, Form, shown};
 use super::salvage::{HEAD_PATHS, Item, finding_of, scan};
 use super::subject::{MAX_SIZE, Place, Root, State, Subject, read_range};
@@ -99,7 +100,8 @@ pub(super) fn open_tar(
     let place = Place::File { file, base: 0, exact: false };
     let (absent, strict) = (AbsentTable::default(), whole_until.is_some());
     let subject = Subject { place, blobs, absent, images, recorded: false, strict, states };
-    Ok(Opened { subject, form, bundle: None, length: Some(length), whole_until })
+    let length = Some(length);
+    Ok(Opened { subject, form, bundle: None, length, whole_until, listing: None, bases: Vec::new() })
 }
 
 fn table(rows: Vec<BlobRow>, path: &Path) -> std::result::Result<BlobTable, VerifyError> {
@@ -161,11 +163,13 @@ pub(super) fn open_folder(path: &Path, findings: &mut Findings) -> std::result::
         };
         match record {
             Ok(found) => {
-                check_files(&found.record, &read, findings);
+                let listing = check_files(&found.record, &read, findings);
+                let bases = found.record.base.as_ref().map_or(Vec::new(), |base| base.bases.clone());
                 check_listed(path, &files, Some(&found.record.blobs), findings)?;
                 let bundle = Some(found.id);
                 let subject = Subject::of_record(found.record, Place::Folder(files));
-                return Ok(Opened { subject, form: Form::Bundle, bundle, length: None, whole_until: None });
+                let (form, length, whole_until) = (Form::Bundle, None, None);
+                return Ok(Opened { subject, form, bundle, length, whole_until, listing, bases });
             }
             Err((id, text)) => {
                 findings.whole(id, text);
@@ -180,7 +184,8 @@ pub(super) fn open_folder(path: &Path, findings: &mut Findings) -> std::result::
     let states = vec![State::Unread; blobs.len()];
     let (absent, place) = (AbsentTable::default(), Place::Folder(files));
     let subject = Subject { place, blobs, absent, images, recorded: false, strict: false, states };
-    Ok(Opened { subject, form, bundle: None, length: None, whole_until: None })
+    let (bundle, length, whole_until) = (None, None, None);
+    Ok(Opened { subject, form, bundle, length, whole_until, listing: None, bases: Vec::new() })
 }
 
 /// Reads a file at a folder's root; one that is no regular file is as good as one that can't be read.

@@ -5,11 +5,13 @@
 //! images and platforms it costs and what has to be sent again. Nothing here speaks with the network.
 //!
 //! - [`head`] finds the head, also a damaged one; `archive` compares the file with the record's table.
+//! - `index` compares `index.json` with what the images need.
 //! - `layout` opens what has no record that can be used; `salvage` scans tar files that are broken somewhere.
 //! - `read` reads and hashes; `walk` walks; `judge` draws the conclusions.
 
 mod archive;
 mod head;
+mod index;
 mod judge;
 mod kinds;
 mod layout;
@@ -26,6 +28,7 @@ use std::sync::{Mutex, PoisonError};
 pub use kinds::{KINDS, Kind, kind_of};
 pub use report::{Amount, Cost, Counts, Finding, Form, ImageState, Report, Resend};
 
+use self::index::Listing;
 use self::read::{Buffers, Verdict};
 use self::report::{Findings, shown};
 use self::subject::{Place, State, Subject, forget};
@@ -33,6 +36,7 @@ use self::walk::Closure;
 use crate::bundle::record::RECORD_PATH;
 use crate::bundle::table::{BlobRef, Role};
 use crate::bundle::trailer::{TRAILER_SIZE, Trailer};
+use crate::graph::reliance::BaseEntry;
 use crate::oci::{Digest, Reference};
 use crate::store::archive::END_OF_ARCHIVE;
 use crate::store::layout::open_archive;
@@ -87,6 +91,10 @@ struct Opened {
     bundle: Option<Digest>,
     length: Option<u64>,
     whole_until: Option<u64>,
+    /// What `index.json` lists, where a record says what it should list.
+    listing: Option<Listing>,
+    /// What it builds on, where it is a delta bundle.
+    bases: Vec<BaseEntry>,
 }
 
 /// Verifies a bundle, or any OCI layout, in a file or folder.
@@ -109,6 +117,9 @@ pub fn verify(path: &Path, options: &Options, progress: &dyn Progress) -> Result
     let chosen = choose(path, subject, &options.images)?;
     let restricted = !options.images.is_empty();
     let closure = walk::walk(subject, &chosen, &mut findings);
+    if let Some(listing) = &opened.listing {
+        listing.check(subject, &closure, &chosen, &mut findings);
+    }
     let hashed = read_all(subject, &closure, restricted, options, progress, &mut findings);
     for at in &chosen {
         let root = &subject.images[*at];
@@ -130,6 +141,7 @@ pub fn verify(path: &Path, options: &Options, progress: &dyn Progress) -> Result
         path: path.to_owned(),
         form: opened.form,
         bundle: opened.bundle,
+        bases: opened.bases,
         length: opened.length,
         whole_until: opened.whole_until,
         restricted,
@@ -170,7 +182,8 @@ fn open_file(path: &Path, options: &Options, findings: &mut Findings) -> Result<
         let found = head.file(name)?;
         Some(subject::read_range(&file, found.data, found.size, crate::store::layout::MAX_ROOT_FILE))
     };
-    head::check_files(record, &read, findings);
+    let listing = head::check_files(record, &read, findings);
+    let bases = record.base.as_ref().map_or(Vec::new(), |base| base.bases.clone());
     let mut states = vec![State::Unread; record.blobs.len()];
     let shape = archive::check_shape(&file, length, base, &record.blobs, &mut states, findings);
     archive::check_end(&file, length, &shape, &record.blobs, (&found.id, found.size), findings);
@@ -182,6 +195,8 @@ fn open_file(path: &Path, options: &Options, findings: &mut Findings) -> Result<
         bundle: Some(found.id),
         length: Some(length),
         whole_until: shape.whole_until,
+        listing,
+        bases,
     })
 }
 

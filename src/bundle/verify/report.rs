@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::kinds::{kind_of, rank};
+use crate::graph::reliance::BaseEntry;
 use crate::oci::Digest;
 use crate::select::Reason;
 
@@ -115,6 +116,8 @@ pub struct Report {
     pub form: Form,
     /// The bundle ID, as the bytes of the record give it.
     pub bundle: Option<Digest>,
+    /// What it builds on, where it is a delta bundle.
+    pub bases: Vec<BaseEntry>,
     /// Length of the file in bytes; none for a folder.
     pub length: Option<u64>,
     /// Up to which byte the file is whole, where it was cut off.

@@ -41,6 +41,30 @@ pub(super) struct Closure {
     /// What is left out, each once, by reason.
     pub(super) absent: BTreeMap<Reason, Amount>,
     absent_seen: HashSet<Digest>,
+    /// Manifests that need content which is left out because the far side has it.
+    relying: HashSet<NodeId>,
+    /// Manifests that can't be read, so that it can't be told what they need.
+    unread: HashSet<NodeId>,
+}
+
+/// Which nodes need content that is left out because the far side has it, themselves or by what they list.
+pub(super) struct Reliance {
+    relying: HashSet<NodeId>,
+    unread: HashSet<NodeId>,
+}
+
+impl Reliance {
+    /// Returns whether an image needs such content, what is attached to it counted; none where that can't be told.
+    pub(super) fn of(&self, subject: &Subject, closure: &Closure, image: usize) -> Option<bool> {
+        let root = &subject.images[image];
+        let attached = root.attached.iter().map(|entry| &entry.digest);
+        let digests = root.descriptor.iter().map(|descriptor| &descriptor.digest).chain(attached);
+        let nodes: Vec<NodeId> = digests.filter_map(|digest| closure.node(subject, digest)).collect();
+        if nodes.iter().any(|node| self.relying.contains(node)) {
+            return Some(true);
+        }
+        (!nodes.iter().any(|node| self.unread.contains(node))).then_some(false)
+    }
 }
 
 /// How a descriptor was come upon.
@@ -141,6 +165,7 @@ impl Walk<'_> {
             }
             let at = task.node as usize;
             let (Some(row), Some(bytes)) = (self.subject.blobs.get(at), self.subject.manifest(at)) else {
+                self.closure.unread.insert(task.node);
                 continue;
             };
             let manifest = match Manifest::parse(&bytes, &task.media_type) {
@@ -148,6 +173,7 @@ impl Walk<'_> {
                 Err(error) => {
                     self.findings.content("manifest-invalid", row.digest, None, shown(&error.to_string()));
                     self.closure.unsound.insert(task.node);
+                    self.closure.unread.insert(task.node);
                     continue;
                 }
             };
@@ -234,6 +260,14 @@ impl Walk<'_> {
             if row.size != descriptor.size {
                 let text = format!("a manifest gives it {} bytes, the record {}", descriptor.size, row.size);
                 self.findings.content("size-mismatch", digest, None, text);
+            }
+            if row.reason == Reason::Base && may_be_manifest && is_manifest(descriptor) {
+                let text =
+                    "the record leaves it out because the far side has it, and manifests always travel";
+                return Some((self.lose(descriptor, way, text), None));
+            }
+            if row.reason == Reason::Base {
+                self.closure.relying.extend(way.parent);
             }
             // Platforms are left out by their manifests: a manifest that travels has all of its own content.
             if row.reason != Reason::Platform || may_be_manifest || !way.kept {
@@ -329,6 +363,26 @@ impl Closure {
         let start = self.edges.partition_point(|edge| edge.child < child);
         let count = self.edges[start..].partition_point(|edge| edge.child == child);
         &self.edges[start..start + count]
+    }
+
+    /// Returns which nodes need content that is left out because the far side has it.
+    pub(super) fn reliance(&self, subject: &Subject) -> Reliance {
+        let lost =
+            self.lost.iter().enumerate().filter(|(_, lost)| lost.media_type.is_empty() || is_manifest(lost));
+        let lost = lost.map(|(at, _)| (subject.blobs.len() + at) as NodeId);
+        let unread = self.unread.iter().copied().chain(lost);
+        Reliance { relying: self.above(self.relying.iter().copied()), unread: self.above(unread) }
+    }
+
+    /// Returns nodes with all that list them.
+    fn above(&self, nodes: impl Iterator<Item = NodeId>) -> HashSet<NodeId> {
+        let mut seen: HashSet<NodeId> = nodes.collect();
+        let mut stack: Vec<NodeId> = seen.iter().copied().collect();
+        while let Some(node) = stack.pop() {
+            let listing = self.parents(node).iter().filter(|edge| !edge.attached).map(|edge| edge.parent);
+            stack.extend(listing.filter(|parent| seen.insert(*parent)));
+        }
+        seen
     }
 
     /// Returns whether a node is whole.

@@ -122,13 +122,25 @@ pub fn pack_from(
     how: How,
     output: Output,
 ) -> Result<Outcome, Box<PackError>> {
+    let options = options(platforms, how, output);
+    let prepared = Prepared::new(vec![source], &wishes(names), options).map_err(Box::new)?;
+    prepared.write(&Silent).map_err(Box::new)
+}
+
+/// Asks for images by their names in the first source.
+pub fn wishes(names: &[String]) -> Vec<Wish> {
     let wish = |name: &String| Wish {
         name: name.parse().unwrap(),
         reference: None,
         source: 0,
         selector: name.clone(),
     };
-    let options = Options {
+    names.iter().map(wish).collect()
+}
+
+/// The options of a pack.
+pub fn options(platforms: &[&str], how: How, output: Output) -> Options {
+    Options {
         wanted: Wanted {
             platforms: platforms.iter().map(|text| text.parse().unwrap()).collect(),
             foreign_layers: false,
@@ -140,10 +152,7 @@ pub fn pack_from(
         max_size: None,
         restart: false,
         output,
-    };
-    let wishes: Vec<Wish> = names.iter().map(wish).collect();
-    let prepared = Prepared::new(vec![source], &wishes, options).map_err(Box::new)?;
-    prepared.write(&Silent).map_err(Box::new)
+    }
 }
 
 /// An archive in memory, with the pieces that most tests look at.

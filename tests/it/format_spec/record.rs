@@ -16,11 +16,12 @@ use super::build::{with_edited_record, with_record};
 use super::golden;
 use super::made::{How, Made, Site, one_image, site, site_that_lacks_a_layer, write};
 use crate::support::archives::write_layout;
+use crate::support::barge::barge;
 use crate::support::images::{Content, children, plain_layer};
 use crate::support::peers::{command, run};
 
 /// Python's canonical form of a JSON document.
-fn python_canonical(document: &[u8]) -> Vec<u8> {
+pub fn python_canonical(document: &[u8]) -> Vec<u8> {
     let temp = tempfile::tempdir().unwrap();
     let path = write(document, temp.path(), "document.json");
     let script = "import json, sys\n\
@@ -30,7 +31,7 @@ fn python_canonical(document: &[u8]) -> Vec<u8> {
     run(command("python3").args(["-c", script]).arg(path)).stdout
 }
 
-fn has_null_or_fraction(value: &Value) -> bool {
+pub fn has_null_or_fraction(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Number(number) => !number.is_u64(),
@@ -290,4 +291,19 @@ fn b_43_each_name_is_in_one_of_images_and_failed() {
     let rows = &made.record["failed"];
     assert!(rows[0].get("root").is_none() && rows[2].get("root").is_none());
     assert_eq!(rows[1]["root"], site.roots[0].1.digest.to_string());
+}
+
+#[test]
+fn b_74_a_copy_of_a_bundle_keeps_its_references() {
+    let site = one_image(&plain_layer(1, 100));
+    let name = &site.roots[0].0;
+    let made = pack_wishes(&site, &[wish("there.example/one:v1", Some("here.example/one:v1"), name)]);
+    let temp = tempfile::tempdir().unwrap();
+    made.write(temp.path(), "a.oci.tar");
+    barge(["pack", "./a.oci.tar", "-o", "b.oci.tar"]).dir(temp.path()).run().success();
+    let copy = Bundle::open(&temp.path().join("b.oci.tar")).unwrap();
+    let reference = made.record["images"][0]["reference"].as_str().unwrap();
+    assert!(reference.starts_with("here.example/one:v1@sha256:"));
+    let kept = copy.record().unwrap().images[0].reference.as_ref().unwrap();
+    assert_eq!(kept.to_string(), reference);
 }
