@@ -33,7 +33,7 @@ pub use asked::{Asked, HoldsNothing, Leftover, Relied, Removed};
 use reliance::graph_of;
 use state::{State, ended_with_gaps};
 pub use warnings::Warning;
-use warnings::{absence_warnings, platform_warnings};
+use warnings::{absence_warnings, platform_warnings, unmet};
 
 /// Where the bundle goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -254,6 +254,7 @@ impl Prepared {
         let graph = graph_of(&mut survey, &asked, &select)?;
         let mut warnings = platform_warnings(&graph, &options)?;
         warnings.extend(absence_warnings(&graph));
+        warnings.extend(asked.request.as_ref().and_then(|request| unmet(&graph, request)));
         let summary = plan::summarize(&graph);
         if let Some(limit) = options.max_size
             && summary.bytes > limit
@@ -330,7 +331,9 @@ impl Prepared {
         if let Output::Folder(folder) = &self.options.output {
             files = Files::new(&folder.join(own_name(&head)), &with_suffix_cut(&files.partial));
         }
-        let goes_on = earlier.is_some() && (files.partial.exists() || ended_with_gaps(&files.archive));
+        // The same arguments may mean another plan: a base under the same ID can say more of where it saw content.
+        let same_plan = earlier.as_ref().is_some_and(|earlier| earlier.plan.as_ref() == Some(&head.id));
+        let goes_on = same_plan && (files.partial.exists() || ended_with_gaps(&files.archive));
         if !goes_on {
             if let Some(unfinished) = replaces.filter(|path| path.exists()) {
                 files.set_aside(&unfinished)?;
@@ -353,6 +356,9 @@ impl Prepared {
                 let what = if is_ours { "another bundle" } else { "something else" };
                 return Err(exists(files.archive, what).into());
             }
+        }
+        if !goes_on {
+            self.survey.spool().append(&Mark::Plan { head: head.id.clone() }).map_err(SurveyError::Spool)?;
         }
         let reuse = Reuse::open(&files);
         let job = Job { reuse: reuse.as_ref(), ..job };

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::verify::Report;
-use crate::oci::{Algorithm, Digest, Hasher, Reference};
+use crate::oci::{Algorithm, Digest, Hasher, Platform, Reference};
 use crate::transfer::{TransferError, write_whole};
 
 /// Media type of a request.
@@ -40,6 +40,9 @@ pub struct WantedImage {
     /// The name under which it travelled; none where names were omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The platforms of it that travelled, where it is known; nobody asks for others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
     /// What it was pulled by, where its bundle says that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<Reference>,
@@ -133,6 +136,7 @@ impl Request {
             Self::new(wanted.map(|blob| (blob, Vec::new())), report.bundle.iter().cloned().collect());
         let images = report.images.iter().filter(|image| !image.whole).map(|image| WantedImage {
             name: Some(image.name.clone()),
+            platforms: image.platforms.iter().filter_map(|platform| platform.parse().ok()).collect(),
             reference: None,
             root: image.root.clone(),
         });
@@ -173,6 +177,18 @@ impl Request {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(&self.bytes());
         hasher.finish()
+    }
+
+    /// Returns the platforms that the images travelled with; none if it is not known of one of them.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<Platform> {
+        if self.images.iter().any(|image| image.platforms.is_empty()) {
+            return Vec::new();
+        }
+        let mut all: Vec<Platform> = self.images.iter().flat_map(|image| &image.platforms).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// Returns the content that is asked for, if it is `digest`.
@@ -228,6 +244,7 @@ mod tests {
     fn image(name: &str) -> WantedImage {
         WantedImage {
             name: Some(name.to_owned()),
+            platforms: Vec::new(),
             reference: None,
             root: Some(Digest::sha256(name.as_bytes())),
         }

@@ -43,6 +43,9 @@ pub struct Chain {
     pub failed: BTreeSet<String>,
     /// What the bundles follow and is not among them.
     pub unfollowed: Vec<Unfollowed>,
+    /// Names that mean different images in bundles of which neither follows the other: the name, the earlier bundle, and
+    /// the later, which counts.
+    pub ambiguous: Vec<(String, String, String)>,
     /// What the bundles together build on: the bases that none of them stands for, sorted.
     pub bases: Vec<BaseEntry>,
     given: Given,
@@ -120,6 +123,7 @@ impl Chain {
         }
         let mut chain = Self::default();
         let mut earlier: HashSet<&Digest> = HashSet::new();
+        let mut follows: Vec<HashSet<usize>> = Vec::new();
         for (at, bundle) in bundles.iter().enumerate() {
             for base in bases(bundle) {
                 if given.standing_for(base).iter().any(|id| earlier.contains(id)) {
@@ -130,7 +134,19 @@ impl Chain {
                 }
                 chain.bases.push(base.clone());
             }
-            chain.take(at, bundle)?;
+            let ways: Vec<Digest> = bases(bundle).flat_map(|base| given.standing_for(base)).collect();
+            let mut before: HashSet<usize> = HashSet::new();
+            for (other, followed) in follows.iter().enumerate() {
+                if bundles[other].id().is_some_and(|id| ways.contains(id)) {
+                    before.insert(other);
+                    before.extend(followed);
+                }
+            }
+            // What a delta says comes after what a full bundle says, whatever it was made on.
+            let comes_after =
+                |other: usize| before.contains(&other) || is_delta(bundle) != is_delta(&bundles[other]);
+            chain.take(at, bundle, &comes_after, &bundles)?;
+            follows.push(before);
             earlier.extend(bundle.id());
         }
         chain.bases.sort();
@@ -146,8 +162,14 @@ impl Chain {
         !self.given.standing_for(base).is_empty()
     }
 
-    /// Takes over what a bundle says of names.
-    fn take(&mut self, at: usize, bundle: &Bundle) -> Result<()> {
+    /// Takes over what a bundle says of names; `follows` tells whether it comes after another one for a reason.
+    fn take(
+        &mut self,
+        at: usize,
+        bundle: &Bundle,
+        follows: &dyn Fn(usize) -> bool,
+        bundles: &[Arc<Bundle>],
+    ) -> Result<()> {
         let record = bundle.record();
         let removed = record.and_then(|record| record.base.as_ref()).map(|base| base.removed.as_slice());
         for name in removed.unwrap_or_default() {
@@ -170,7 +192,15 @@ impl Chain {
             self.failed.remove(&text);
             self.removed.remove(&name.path());
             let reference = references.get(&name).and_then(|reference| (*reference).clone());
-            self.images.insert(text, Member { name, reference, root: descriptor.digest, bundle: at });
+            let member = Member { name, reference, root: descriptor.digest, bundle: at };
+            let root = member.root.clone();
+            if let Some(replaced) = self.images.insert(text.clone(), member)
+                && replaced.root != root
+                && !follows(replaced.bundle)
+            {
+                let (earlier, later) = (file_name(&bundles[replaced.bundle]), file_name(bundle));
+                self.ambiguous.push((text, earlier, later));
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use barge::request::Request;
 use barge::stocktake::{Options, take};
 use barge::store::registry::Client;
 
-use super::failure::{BAD_INPUT, Failure};
+use super::failure::{BAD_INPUT, Failure, REGISTRY};
 use super::printer::{Printer, quoted};
 
 /// From what age on people are told how old a base is.
@@ -82,6 +82,11 @@ impl BaseArgs {
 }
 
 impl JoinArgs {
+    /// Returns whether a request is named.
+    pub fn is_request(&self) -> bool {
+        self.request.is_some()
+    }
+
     /// Reads the request, if one is named.
     pub fn request(&self) -> Result<Option<Request>, Failure> {
         let Some(path) = &self.request else { return Ok(None) };
@@ -129,6 +134,11 @@ fn live(text: &str, client: &Client, jobs: usize, printer: &Printer) -> Result<K
         .iter()
         .map(|row| format!("{}: {}", row.name.as_deref().unwrap_or_default(), row.why))
         .collect();
+    if !failed.is_empty() && !matches!(argument, RegistryArgument::Registry(_)) {
+        let failure = Failure::usage(format!("the base {text} can't be read"));
+        return Err(Failure { code: REGISTRY, kind: "base", causes: failed, ..failure }
+            .hint("what was named must be there: without it everything would travel"));
+    }
     if !failed.is_empty() {
         printer.warning("can't be read in the base, and is taken for absent", &failed);
     }

@@ -75,4 +75,15 @@ pub fn note_failed(chain: &Chain, printer: &Printer) {
     if !failed.is_empty() {
         printer.warning("not in the bundles, because it could not be had when they were packed", &failed);
     }
+    let ambiguous: Vec<String> = chain
+        .ambiguous
+        .iter()
+        .map(|(name, earlier, later)| format!("{name}: that of {later} is taken, not that of {earlier}"))
+        .collect();
+    if !ambiguous.is_empty() {
+        printer.warning(
+            "means different images in bundles that do not follow each other; the last named counts",
+            &ambiguous,
+        );
+    }
 }

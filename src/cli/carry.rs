@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::oci::Platform;
 use barge::pack::{Asked, Options, Outcome, Output, PackError, Prepared};
+use barge::request::Request;
 use barge::select::{Attachments, Reason, Wanted};
 use barge::store::registry::Client;
 use barge::transfer::archive::Written;
@@ -62,9 +63,15 @@ enum AttachmentsArg {
 
 impl CarryArgs {
     /// Returns how to pack into `output`.
-    pub fn options(&self, output: Output, jobs: usize) -> Options {
+    ///
+    /// A request says itself which platforms its images travelled with: no others are sent unless asked for.
+    pub fn options(&self, output: Output, jobs: usize, request: Option<&Request>) -> Options {
+        let platforms = match request {
+            Some(request) if self.platform.is_empty() => request.platforms(),
+            _ => self.platform.clone(),
+        };
         Options {
-            wanted: Wanted { platforms: self.platform.clone(), foreign_layers: self.foreign_layers },
+            wanted: Wanted { platforms, foreign_layers: self.foreign_layers },
             strict_platforms: self.strict_platforms,
             attachments: match self.attachments {
                 AttachmentsArg::All => Attachments::All,

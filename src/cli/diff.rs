@@ -16,7 +16,7 @@ use super::base::JoinArgs;
 use super::bundles::not_followed;
 use super::carry::{Carrier, CarryArgs, output, print_removed};
 use super::failure::{Failure, SOME_FAILED};
-use super::printer::{Printer, bytes, clean, counted, quoted};
+use super::printer::{Printer, bytes, clean, counted, typed};
 use target::Target;
 
 /// How many names are listed before the rest is counted.
@@ -35,6 +35,9 @@ pub struct Args {
     /// Where the bundle goes: a file, a folder (the file gets a name of its own there), or oci:DIR for a layout
     #[arg(long, short, value_name = "OUTPUT")]
     output: Option<String>,
+    /// A further base: what the site has too; repeatable
+    #[arg(long, value_name = "BASE")]
+    base: Vec<String>,
     /// Takes only this image of the target, or all tags of this repository; repeatable
     #[arg(long, value_name = "NAME")]
     image: Vec<String>,
@@ -67,7 +70,8 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     if targets.is_empty() {
         return Err(Failure::usage("name what the site has and what it should have: BASE TARGET"));
     }
-    let far_side = args.join.far_side(bases, request.as_ref(), &client, args.registry.jobs, printer)?;
+    let bases: Vec<String> = bases.iter().chain(&args.base).cloned().collect();
+    let far_side = args.join.far_side(&bases, request.as_ref(), &client, args.registry.jobs, printer)?;
     let target = Target::open(targets, &args.image, &client, printer)?;
     let far_side = Arc::new(far_side);
     if let Target::Inventory(wanted) = &target {
@@ -80,38 +84,31 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     }
     let mut asked = target.asked(args)?;
     asked.relied = Some(relied(&far_side, &target, args));
-    asked.request = request;
+    asked.request.clone_from(&request);
     let began = Instant::now();
     let explain = |failure: Failure| match (failure.kind, &target) {
         ("base-not-given", Target::Bundles(chain)) => {
-            not_followed(&chain.unfollowed, failure, &|name| format!("{} {name}", command(args)))
+            not_followed(&chain.unfollowed, failure, &|name| format!("{} {name}", typed()))
         }
         _ => failure,
     };
     let carrier = Carrier { verb: "diff", args: &args.carry, client: Some(&client), printer, tells: true };
     let Some(output_text) = args.output.as_deref() else {
-        let options = target.options(args, Output::Nowhere);
+        let options = target.options(args, request.as_ref(), Output::Nowhere);
         let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
         carrier.announce(&prepared);
         let comparison = far_side.compare(&prepared.graph, prepared.removed());
-        let next = format!("{} -o FILE.barge", command(args));
+        let next = format!("{} -o FILE.barge", typed());
         return Ok(print_comparison(&comparison, &prepared.state(), args, Some(next), printer));
     };
     let output = output(Some(output_text), &args.carry)?;
-    let options = target.options(args, output.clone());
+    let options = target.options(args, request.as_ref(), output.clone());
     let jobs = options.jobs;
     super::interrupt::says("the same command goes on where it stopped");
     let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
     let comparison = far_side.compare(&prepared.graph, prepared.removed());
     let carried = carrier.carry(prepared, &output, jobs, began)?;
     Ok(if carried.code == 0 && args.exit_code && comparison.differs() { SOME_FAILED } else { carried.code })
-}
-
-/// Returns the command as it was typed, as far as a hint needs it.
-fn command(args: &Args) -> String {
-    let words: Vec<String> = args.arguments.iter().map(|word| quoted(word)).collect();
-    let output = args.output.as_deref().map_or(String::new(), |file| format!(" -o {}", quoted(file)));
-    format!("barge diff{output} {}", words.join(" "))
 }
 
 /// Says what the far side is taken to have, and which of its names are no longer wanted.

@@ -9,7 +9,7 @@ use super::args::parse_jobs;
 use super::bundles::{not_followed, note_failed, open_chain, sources, wishes};
 use super::carry::{Carrier, CarryArgs, output};
 use super::failure::Failure;
-use super::printer::{Printer, quoted};
+use super::printer::{Printer, typed};
 
 /// Makes one bundle of several that follow each other: of a full one and deltas a full one, of deltas alone a longer
 /// delta.
@@ -45,11 +45,7 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     note_failed(&chain, printer);
     let (union, wishes) = wishes(&chain, &args.image)?;
     let all_deltas = chain.is_all_deltas();
-    let command = |name: &str| {
-        let files: Vec<String> = args.bundles.iter().map(|file| quoted(file)).collect();
-        let output = args.output.as_deref().map_or(String::new(), |file| format!(" -o {}", quoted(file)));
-        format!("barge merge {name} {}{output}", files.join(" "))
-    };
+    let command = |name: &str| format!("{} {name}", typed());
     let bases = chain.bases.clone();
     // Deltas alone make a longer delta on what the first of them builds on; the others must follow from it.
     let between: Vec<Unfollowed> = chain.unfollowed_between();
@@ -64,7 +60,7 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         removed: Box::new(move |_| removed.clone()),
         leftover: if all_deltas { Leftover::Kept } else { Leftover::Refused },
     };
-    let mut options = args.carry.options(output, args.jobs);
+    let mut options = args.carry.options(output, args.jobs, None);
     // What the bundles have is taken; what they left out stays left out.
     options.wanted.foreign_layers = true;
     let mut arguments: Vec<String> =

@@ -55,7 +55,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         printer.note(&format!("note: {note}"));
     }
     let relied = args.base.relied(request.as_ref(), &client, args.registry.jobs, printer)?;
-    let options = args.carry.options(output, args.registry.jobs);
+    let options = args.carry.options(output, args.registry.jobs, request.as_ref());
     let Opened { sources, wishes, bundles, arguments, .. } = opened;
     let asked = Asked { sources, wishes, bundles, arguments, relied, request, ..Asked::default() };
     let carrier = Carrier { verb: "pack", args: &args.carry, client: Some(&client), printer, tells: true };

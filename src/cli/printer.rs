@@ -164,6 +164,22 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Returns the command as it was typed, without credentials.
+pub fn typed() -> String {
+    let mut words = vec!["barge".to_owned()];
+    let mut typed = std::env::args().skip(1);
+    while let Some(word) = typed.next() {
+        match word.as_str() {
+            "--creds" => {
+                typed.next();
+            }
+            _ if word.starts_with("--creds=") => {}
+            _ => words.push(quoted(&word)),
+        }
+    }
+    words.join(" ")
+}
+
 /// Quotes a word for a shell, where it needs it.
 pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);

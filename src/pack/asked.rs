@@ -7,7 +7,7 @@ use super::Options;
 use crate::bundle::Bundle;
 use crate::bundle::{Held, Union};
 use crate::graph::Graph;
-use crate::graph::reliance::{BaseEntry, Holds, Seen};
+use crate::graph::reliance::{BaseEntry, BaseKind, Holds, Seen};
 use crate::graph::survey::Wish;
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Platform};
 use crate::request::Request;
@@ -56,8 +56,6 @@ pub enum Leftover {
     Refused,
     /// It is relied on too: the result builds on what the sources built on.
     Kept,
-    /// As [`Leftover::Kept`]; where nothing is left, nothing is relied on and the result is a full bundle.
-    KeptIfAny,
 }
 
 /// Nothing is held.
@@ -70,14 +68,20 @@ impl Holds for HoldsNothing {
 }
 
 /// Where the bases of delta bundles among the sources saw what these left out.
-pub(super) struct Recorded<'a>(pub(super) &'a Asked);
+pub(super) struct Recorded {
+    all: Vec<Arc<Union>>,
+}
 
-impl Holds for Recorded<'_> {
+impl Recorded {
+    pub(super) fn of(asked: &Asked) -> Self {
+        let single: Vec<Arc<Bundle>> = asked.bundles.values().cloned().collect();
+        Self { all: asked.union.iter().cloned().chain([Arc::new(Union::new(single))]).collect() }
+    }
+}
+
+impl Holds for Recorded {
     fn seen(&self, digest: &Digest, _: u64) -> Option<Vec<Seen>> {
-        let all: Vec<Arc<Bundle>> = self.0.bundles.values().cloned().collect();
-        let mut seen = Union::new(all).seen(digest);
-        seen.extend(self.0.union.iter().flat_map(|union| union.seen(digest)));
-        Some(seen)
+        Some(self.all.iter().flat_map(|union| union.seen(digest)).collect())
     }
 }
 
@@ -117,8 +121,12 @@ impl Asked {
         lines
             .push(format!("foreign {} attachments {:?}", options.wanted.foreign_layers, options.attachments));
         if let Some(relied) = &self.relied {
-            let mut bases: Vec<String> =
-                relied.bases.iter().map(|base| format!("base {}", base.id)).collect();
+            // What a live registry holds changes while a pack is interrupted, and is another plan then.
+            let named = relied.bases.iter().map(|base| match base.kind {
+                BaseKind::Registry => "base registry".to_owned(),
+                _ => format!("base {}", base.id),
+            });
+            let mut bases: Vec<String> = named.collect();
             bases.sort();
             lines.extend(bases);
         }

@@ -54,17 +54,14 @@ fn rely_on(graph: &mut Graph, failures: &[Failure], asked: &Asked) -> Result<(),
             image: archive::owner(graph, *first),
         });
     }
-    match &asked.relied {
-        Some(relied) if policy != Leftover::KeptIfAny || !leftover.is_empty() => {
-            let mut removed = (relied.removed)(graph);
-            // What could not be had is wanted all the same.
-            for failure in failures {
-                removed.remove(&failure.name.to_string());
-                removed.remove(&failure.name.path());
-            }
-            graph.rely_on(relied.bases.clone(), removed, &*relied.holds, &Recorded(asked));
+    if let Some(relied) = &asked.relied {
+        let mut removed = (relied.removed)(graph);
+        // What could not be had is wanted all the same.
+        for failure in failures {
+            removed.remove(&failure.name.to_string());
+            removed.remove(&failure.name.path());
         }
-        _ => {}
+        graph.rely_on(relied.bases.clone(), removed, &*relied.holds, &Recorded::of(asked));
     }
     Ok(())
 }

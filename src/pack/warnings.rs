@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Options, PackError, list};
 use crate::graph::{Graph, Presence};
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
+use crate::request::Request;
 use crate::select::Reason;
 use crate::transfer::archive;
 
@@ -87,4 +88,14 @@ pub(super) fn absence_warnings(graph: &Graph) -> Vec<Warning> {
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Says what of a request none of the images has.
+pub(super) fn unmet(graph: &Graph, request: &Request) -> Option<Warning> {
+    let travels =
+        |digest: &Digest| graph.find(digest).is_some_and(|id| graph.node(id).presence == Presence::Shipped);
+    let lacking = request.blobs.iter().filter(|blob| !travels(&blob.digest));
+    let items: Vec<String> = lacking.map(|blob| format!("{} ({} bytes)", blob.digest, blob.size)).collect();
+    let cause = "requested, and in none of the images that were named".to_owned();
+    (!items.is_empty()).then_some(Warning { cause, items })
 }

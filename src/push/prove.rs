@@ -317,6 +317,7 @@ impl Prepared<'_> {
                 if let Some((_, images)) = by_digest.get_mut(self.graph.digest(*id)) {
                     images.push(WantedImage {
                         name: Some(image.name.to_string()),
+                        platforms: self.graph.image_platforms(image).0,
                         reference: image.reference.clone(),
                         root: Some(self.graph.digest(image.root).clone()),
                     });

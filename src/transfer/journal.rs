@@ -37,6 +37,11 @@ pub enum Mark {
         /// The name.
         name: Reference,
     },
+    /// What is written now. Places in a plan mean nothing in another, so what was marked before is void.
+    Plan {
+        /// The ID of the bundle without gaps.
+        head: Digest,
+    },
     /// Blobs, by their place in the plan, that are whole and durable in the file.
     Done {
         /// Places.
@@ -66,6 +71,8 @@ pub struct Earlier {
     pub findings: Vec<(Finding, u64)>,
     /// Names that its survey could not have.
     pub unresolved: Vec<Reference>,
+    /// The ID of the bundle that was being written.
+    pub plan: Option<Digest>,
     /// Places of blobs that are whole in the file.
     pub done: Vec<u32>,
     /// How far begun blobs came: place, bytes.
@@ -130,6 +137,11 @@ impl Journal {
                 begun = Some((version, arguments, resolved));
             }
             Line::Mark(Mark::Unresolved { name }) => earlier.unresolved.push(name),
+            Line::Mark(Mark::Plan { head }) => {
+                earlier.plan = Some(head);
+                earlier.done.clear();
+                earlier.reached.clear();
+            }
             Line::Mark(Mark::Done { blobs }) => earlier.done.extend(blobs),
             Line::Mark(Mark::Reached { blob, bytes }) => earlier.reached.push((blob, bytes)),
             Line::Finding(Finding::Complete) => complete = true,

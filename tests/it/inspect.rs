@@ -268,7 +268,7 @@ fn golden(name: &str) -> String {
 #[test]
 fn inspect_says_what_a_delta_builds_on_and_offers_no_import() {
     let bundle = golden("site-delta.barge");
-    let sidecar = golden("site-delta.barge.json");
+    let sidecar = golden("site-delta.barge.barge.json");
     let base = Record::read(fs::read(golden("site.barge.json")).unwrap().as_slice()).unwrap();
     let record = Record::read(fs::read(&sidecar).unwrap().as_slice()).unwrap();
     let relied = record.absent.iter().filter(|row| row.reason == Reason::Base);

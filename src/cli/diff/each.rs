@@ -43,7 +43,10 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
     let Some((target, sites)) = args.arguments.split_last().filter(|(_, sites)| !sites.is_empty()) else {
         return Err(Failure::usage("name the sites' inventories or receipts, then the target"));
     };
-    let folder = folder(args)?;
+    if args.join.is_request() || args.exit_code {
+        return Err(Failure::usage("--each goes with neither --request nor --exit-code"));
+    }
+    let output = if args.carry.dry_run { Output::Nowhere } else { Output::Folder(folder(args)?.into()) };
     let target = Target::open(std::slice::from_ref(target), &args.image, client, printer)?;
     if matches!(target, Target::Inventory(_)) {
         return Err(Failure::usage("an inventory holds no content to pack")
@@ -95,8 +98,7 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         }
         asked.relied = Some(relied);
         let began = Instant::now();
-        let output = Output::Folder(folder.into());
-        let options = target.options(args, output.clone());
+        let options = target.options(args, None, output.clone());
         let jobs = options.jobs;
         let prepared = Prepared::of(asked, options)?;
         if roots.is_none() {
@@ -107,6 +109,11 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
             );
         }
         let expected = prepared.state();
+        if args.carry.dry_run {
+            let length = prepared.summary.bytes;
+            made.insert(one.id.clone(), Made { file: "-".to_owned(), length, expected });
+            continue;
+        }
         let carrier =
             Carrier { verb: "diff", args: &args.carry, client: Some(client), printer, tells: false };
         let carried = carrier.carry(prepared, &output, jobs, began)?;
@@ -116,7 +123,7 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
             made.insert(one.id.clone(), Made { file: path.display().to_string(), length, expected });
         }
     }
-    print_table(&known, &made, printer, code);
+    print_table(&known, &made, args.carry.dry_run, printer, code);
     Ok(code)
 }
 
@@ -133,8 +140,18 @@ fn folder(args: &Args) -> Result<&str, Failure> {
     }
 }
 
-fn print_table(known: &[Site], made: &HashMap<Digest, Made>, printer: &Printer, code: u8) {
-    let outcome = if code == 0 { "DONE" } else { "PARTIAL" };
+fn print_table(
+    known: &[Site],
+    made: &HashMap<Digest, Made>,
+    is_rehearsal: bool,
+    printer: &Printer,
+    code: u8,
+) {
+    let outcome = match code {
+        _ if is_rehearsal => "NOTHING CHANGED",
+        0 => "DONE",
+        _ => "PARTIAL",
+    };
     printer.line(&format!(
         "{outcome}: {} for {}",
         crate::cli::printer::counted(made.len(), "bundle"),

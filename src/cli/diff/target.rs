@@ -7,6 +7,7 @@ use barge::input::{RegistryArgument, RegistryListing, is_file, list_registry};
 use barge::inventory::{INVENTORY_TYPE, Inventory, RECEIPT_TYPE};
 use barge::oci::Reference;
 use barge::pack::{Asked, Options, Output};
+use barge::request::Request;
 use barge::store::registry::Client;
 
 use super::Args;
@@ -88,8 +89,8 @@ impl Target {
     }
 
     /// Returns how to pack.
-    pub fn options(&self, args: &Args, output: Output) -> Options {
-        let mut options = args.carry.options(output, args.registry.jobs);
+    pub fn options(&self, args: &Args, request: Option<&Request>, output: Output) -> Options {
+        let mut options = args.carry.options(output, args.registry.jobs, request);
         // What bundles have is taken; what they left out stays left out.
         options.wanted.foreign_layers |= matches!(self, Self::Bundles(_));
         options
@@ -102,6 +103,13 @@ impl Target {
             move |image: &KnownImage| only.is_empty() || only.iter().any(|wanted| image.is_meant_by(wanted));
         match self {
             Self::Inventory(_) => Box::new(is_meant),
+            // Deltas speak of what they bring; of all else they say themselves what is no longer wanted.
+            Self::Bundles(chain) if chain.is_all_deltas() => {
+                let removed = chain.removed.clone();
+                Box::new(move |image| {
+                    is_meant(image) && image.shown().is_some_and(|name| removed.contains(&name))
+                })
+            }
             Self::Bundles(chain) => {
                 let failed = chain.failed.clone();
                 Box::new(move |image| {
@@ -131,7 +139,8 @@ fn covers(argument: &RegistryArgument, image: &KnownImage) -> bool {
     match argument {
         RegistryArgument::Registry(place) => match &image.source {
             Some(source) => place.relative(&source.name).is_some(),
-            None => true,
+            None if place.prefix.is_empty() => true,
+            None => image.repository().is_some_and(|name| name.starts_with(&format!("{}/", place.prefix))),
         },
         RegistryArgument::Repository(name) => match &image.source {
             Some(source) => source.name == *name,

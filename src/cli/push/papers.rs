@@ -201,7 +201,12 @@ impl Papers<'_> {
                 && let Some((size, media_type)) = self.described(digest)
             {
                 let blob = WantedBlob { digest: digest.clone(), images: Vec::new(), media_type, size };
-                let image = WantedImage { name: Some(one.name.to_string()), reference: None, root: None };
+                let image = WantedImage {
+                    name: Some(one.name.to_string()),
+                    platforms: Vec::new(),
+                    reference: None,
+                    root: None,
+                };
                 wanted.push((blob, vec![image]));
             }
         }

@@ -29,10 +29,8 @@ impl Files {
             PathBuf::from(name)
         };
         let text = archive.to_string_lossy();
-        let base = [".oci.tar", ".tar", ".barge"]
-            .iter()
-            .find_map(|suffix| text.strip_suffix(suffix))
-            .unwrap_or(&text);
+        // The suffix of a delta stays: beside `feb.oci.tar` often stands what was sent of it, `feb.barge`.
+        let base = [".oci.tar", ".tar"].iter().find_map(|suffix| text.strip_suffix(suffix)).unwrap_or(&text);
         Self {
             archive: archive.to_owned(),
             partial: with(stem, ".partial"),

@@ -157,7 +157,7 @@ fn b_72_each_kind_of_base_has_its_id_and_name() {
     let sidecar = load_file(&golden::folder().join("site.barge.json"), 2).unwrap();
     assert_eq!(sidecar.entry, months.known().entry);
     let known = |name: &str| load_file(&golden::folder().join(name), 2).unwrap().entry;
-    assert_eq!(known("site-delta.barge.json"), known("site-delta.barge"));
+    assert_eq!(known("site-delta.barge.barge.json"), known("site-delta.barge"));
     for (name, kind) in
         [("site.inventory.json", BaseKind::Inventory), ("site.receipt.json", BaseKind::Receipt)]
     {

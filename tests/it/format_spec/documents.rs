@@ -323,7 +323,7 @@ fn r_9_a_top_up_has_what_is_asked_for_and_builds_on_the_request() {
     let id = Digest::sha256(&request.bytes());
     let output = Output::Archive(temp.path().join("topup.barge"));
     let path = pack_for(FarSide::all_but(request.clone()), Some(request), &site(), output);
-    let sidecar = std::fs::read(temp.path().join("topup.barge.json")).unwrap();
+    let sidecar = std::fs::read(temp.path().join("topup.barge.barge.json")).unwrap();
     let made = Made::new(std::fs::read(path).unwrap(), sidecar);
     assert_eq!(made.record["base"]["bases"], json!([{ "id": id, "kind": "request" }]));
     // Of the two images only the one that needs it, with its manifest.
@@ -333,4 +333,46 @@ fn r_9_a_top_up_has_what_is_asked_for_and_builds_on_the_request() {
     let rows: Vec<&Value> = made.rows().iter().map(|row| &row["role"]).collect();
     assert_eq!(rows, ["manifest", "layer"]);
     assert_eq!(made.rows()[1]["digest"], site().own_layer.to_string());
+}
+
+#[test]
+fn r_10_a_top_up_has_the_platforms_that_travelled() {
+    let temp = tempfile::tempdir().unwrap();
+    let layout = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/multiarch");
+    let source = format!("registry.example/app:v1=oci:{layout}");
+    let pack = |args: &[&str]| {
+        barge(["pack"]).arg(&source).args(args).dir(temp.path()).run().success();
+        barge::bundle::Bundle::open(&temp.path().join(args[1])).unwrap()
+    };
+    let whole = pack(&["-o", "whole.oci.tar", "--platform", "linux/amd64"]);
+    let record = whole.record().unwrap();
+    let layer = record.blobs.iter().find(|row| row.role == barge::bundle::table::Role::Layer).unwrap();
+    let wanted = |platforms: Vec<barge::oci::Platform>| {
+        let image = barge::request::WantedImage {
+            name: Some("registry.example/app:v1".to_owned()),
+            platforms,
+            reference: None,
+            root: Some(record.images[0].root.clone()),
+        };
+        let blob = barge::request::WantedBlob {
+            digest: layer.digest.clone(),
+            images: Vec::new(),
+            media_type: layer.media_type.to_owned(),
+            size: layer.size,
+        };
+        Request::new([(blob, vec![image])], Vec::new())
+    };
+    let platforms = |bundle: &barge::bundle::Bundle| {
+        let platforms = &bundle.record().unwrap().images[0].platforms;
+        platforms.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    wanted(record.images[0].platforms.clone()).write(&temp.path().join("sparse.json")).unwrap();
+    let sparse = pack(&["-o", "sparse.barge", "--request", "sparse.json"]);
+    assert_eq!(platforms(&sparse), ["linux/amd64"]);
+    let named =
+        pack(&["-o", "named.barge", "--request", "sparse.json", "--platform", "linux/amd64,linux/arm64"]);
+    assert_eq!(platforms(&named), ["linux/amd64", "linux/arm64"]);
+    // Of a request that does not say it, all.
+    wanted(Vec::new()).write(&temp.path().join("any.json")).unwrap();
+    assert_eq!(platforms(&pack(&["-o", "any.barge", "--request", "any.json"])).len(), 3);
 }

@@ -26,7 +26,7 @@ pub fn with_gap() -> Made {
 
 /// The golden delta bundle, as it lies in the repository.
 pub fn delta() -> Made {
-    Made::new(file("site-delta.barge"), file("site-delta.barge.json"))
+    Made::new(file("site-delta.barge"), file("site-delta.barge.barge.json"))
 }
 
 /// A golden file.
@@ -59,7 +59,7 @@ fn the_golden_files_are_what_the_library_makes() {
     let request = months::request(&whole).bytes();
     let files = BTreeMap::from([
         ("site-delta.barge", delta.bytes),
-        ("site-delta.barge.json", delta.sidecar),
+        ("site-delta.barge.barge.json", delta.sidecar),
         ("site.inventory.json", inventory),
         ("site.receipt.json", receipt),
         ("site.request.json", request),

@@ -217,7 +217,7 @@ fn b_26_the_sidecar_is_named_after_the_archive() {
     for (archive, sidecar) in [
         ("a.oci.tar", "a.barge.json"),
         ("b.tar", "b.barge.json"),
-        ("c.barge", "c.barge.json"),
+        ("c.barge", "c.barge.barge.json"),
         ("d.tar.tar", "d.tar.barge.json"),
         ("e.img", "e.img.barge.json"),
     ] {

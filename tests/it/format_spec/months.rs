@@ -104,7 +104,7 @@ pub fn months() -> Months {
 impl Months {
     /// The bundle of February, in memory.
     pub fn february(&self) -> Made {
-        let sidecar = std::fs::read(self.temp.path().join("site-delta.barge.json")).unwrap();
+        let sidecar = std::fs::read(self.temp.path().join("site-delta.barge.barge.json")).unwrap();
         Made::new(std::fs::read(&self.feb).unwrap(), sidecar)
     }
 
@@ -202,6 +202,7 @@ pub fn request(made: &Made) -> Request {
         let image = &made.record["images"][at];
         WantedImage {
             name: image["name"].as_str().map(str::to_owned),
+            platforms: serde_json::from_value(image["platforms"].clone()).unwrap(),
             reference: None,
             root: Some(digest(&image["root"])),
         }
