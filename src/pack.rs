@@ -9,7 +9,7 @@ mod reliance;
 mod state;
 mod warnings;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::bundle::head::Head;
 use crate::graph::spool::Spool;
 use crate::graph::survey::{self, Survey, SurveyError, Wish};
 use crate::graph::{Graph, NodeId};
+use crate::inventory::state_code;
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan::{self, Item, Summary};
 use crate::select::{Attachments, Select, Wanted};
@@ -274,6 +275,24 @@ impl Prepared {
             options,
             state: None,
         })
+    }
+
+    /// Returns the state code that a target should read back.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let graph = &self.graph;
+        let images: Vec<(String, &Digest, Vec<Platform>)> = graph
+            .images
+            .iter()
+            .map(|image| (image.name.to_string(), graph.digest(image.root), graph.image_platforms(image).0))
+            .collect();
+        state_code(images.iter().map(|(name, root, platforms)| (name.clone(), *root, platforms.as_slice())))
+    }
+
+    /// Returns the names that the bases have and that are no longer wanted.
+    #[must_use]
+    pub fn removed(&self) -> BTreeSet<String> {
+        self.graph.reliance.iter().flat_map(|reliance| reliance.removed.iter().cloned()).collect()
     }
 
     /// Writes the bundle.

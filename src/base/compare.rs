@@ -99,7 +99,13 @@ impl FarSide {
     }
 
     fn by_name(&self) -> BTreeMap<String, &Digest> {
-        self.images.iter().flat_map(|image| image.keys().map(|key| (key, &image.root))).collect()
+        let mut names = BTreeMap::new();
+        for image in &self.images {
+            for key in image.keys() {
+                names.entry(key).or_insert(&image.root);
+            }
+        }
+        names
     }
 }
 
@@ -115,11 +121,9 @@ pub fn compare_inventory(far_side: &FarSide, wanted: &Inventory, only: &[String]
     let mut names = BTreeSet::new();
     let mut repositories = BTreeSet::new();
     for image in &images {
-        names.extend(image.path.clone());
-        names.extend(image.source.as_ref().map(ToString::to_string));
+        names.extend(image.keys().chain(image.path.clone()));
         repositories.extend(image.repository().map(ToOwned::to_owned));
-        let keys = [image.source.as_ref().map(ToString::to_string), image.path.clone()];
-        let found = keys.iter().flatten().find_map(|key| there.get(key).copied());
+        let found = image.keys().chain(image.path.clone()).find_map(|key| there.get(&key).copied());
         let name = image.shown().unwrap_or_else(|| image.root.to_string());
         comparison.sort(name, &image.root, found, true);
     }

@@ -135,14 +135,14 @@ pub struct KnownImage {
 }
 
 impl KnownImage {
-    /// Returns the names by which it is the same as an image that is to travel: the one it travelled under where that
-    /// is known, else the one at the target.
+    /// Returns the names by which it is the same as an image that is to travel, the surest first: the one it travelled
+    /// under and what that is without its registry, or where that is not known the one at the target.
     pub(super) fn keys(&self) -> impl Iterator<Item = String> {
-        let key = match (&self.source, &self.path) {
-            (Some(source), _) => Some(source.to_string()),
-            (None, path) => path.clone(),
+        let keys = match (&self.source, &self.path) {
+            (Some(source), _) => [Some(source.to_string()), Some(source.path())],
+            (None, path) => [path.clone(), None],
         };
-        key.into_iter()
+        keys.into_iter().flatten()
     }
 
     /// Returns the name that people are shown.
@@ -248,7 +248,7 @@ impl Known {
     pub(super) fn target_name(&self) -> String {
         match (&self.target, self.entry.kind) {
             (Some(target), _) => target.clone(),
-            (None, BaseKind::Bundle | BaseKind::Layout) => "bundles".to_owned(),
+            (None, BaseKind::Bundle | BaseKind::Layout) => "bundles, which are of no target".to_owned(),
             // Without a name nothing tells whether two are of the same target.
             (None, _) => format!("an unnamed target ({})", self.entry.id.short()),
         }

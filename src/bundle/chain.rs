@@ -45,9 +45,11 @@ pub struct Chain {
     pub unfollowed: Vec<Unfollowed>,
     /// What the bundles together build on: the bases that none of them stands for, sorted.
     pub bases: Vec<BaseEntry>,
+    given: Given,
 }
 
 /// The IDs of bundles, by the state in which they leave a target.
+#[derive(Default)]
 struct Given {
     ids: HashSet<Digest>,
     by_state: HashMap<String, Vec<Digest>>,
@@ -88,16 +90,20 @@ impl Chain {
         let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         while !left.is_empty() {
             let waits = |bundle: &Arc<Bundle>, ways: &dyn Fn(&BaseEntry) -> Vec<Digest>| {
-                let is_left =
-                    |id: &Digest| Some(id) != bundle.id() && left.iter().any(|b| b.id() == Some(id));
-                bases(bundle).any(|base| ways(base).iter().any(is_left))
+                bases(bundle).any(|base| {
+                    let ways = ways(base);
+                    let is_way = |other: &Arc<Bundle>| {
+                        other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
+                    };
+                    !bundles.iter().any(is_way) && left.iter().any(is_way)
+                })
             };
             // IDs are digests and make no circle; states may, where a delta leads back to one that was before.
             let all = |base: &BaseEntry| given.standing_for(base);
             let by_id = |base: &BaseEntry| vec![base.id.clone()];
             let free = left.iter().position(|bundle| !waits(bundle, &all));
-            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id)));
-            bundles.push(left.remove(free.unwrap_or(0)));
+            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id))).unwrap_or(0);
+            bundles.push(left.remove(free));
         }
         let mut chain = Self::default();
         let mut earlier: HashSet<&Digest> = HashSet::new();
@@ -117,7 +123,14 @@ impl Chain {
         chain.bases.sort();
         chain.bases.dedup();
         chain.bundles = bundles;
+        chain.given = given;
         Ok(chain)
+    }
+
+    /// Returns whether one of the bundles is a base, or leads to the same state.
+    #[must_use]
+    pub fn has(&self, base: &BaseEntry) -> bool {
+        !self.given.standing_for(base).is_empty()
     }
 
     /// Takes over what a bundle says of names.

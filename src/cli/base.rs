@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use barge::base::{FarSide, Joining, Known, load_file};
 use barge::input::{RegistryArgument, RegistryPlace, is_file};
@@ -12,6 +13,9 @@ use barge::store::registry::Client;
 
 use super::failure::{BAD_INPUT, Failure};
 use super::printer::{Printer, quoted};
+
+/// From what age on people are told how old a base is.
+const OLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What the far side has.
 #[derive(clap::Args)]
@@ -139,7 +143,16 @@ pub fn load(text: &str, client: &Client, jobs: usize, printer: &Printer) -> Resu
     let path = ["oci:", "oci-archive:"].iter().find_map(|transport| text.strip_prefix(transport));
     let path = path.or_else(|| is_file(text).then_some(text));
     let Some(path) = path else { return live(text, client, jobs, printer) };
-    load_file(path.as_ref(), jobs).map_err(|error| {
+    let known = load_file(path.as_ref(), jobs);
+    if let Ok(known) = &known
+        && let Some(age) = barge::inventory::age(&known.taken).filter(|age| *age > OLD)
+    {
+        let days = age.as_secs() / (24 * 3600);
+        printer.note(&format!(
+            "note: {path} is {days} days old; what the far side lost since, push will ask for"
+        ));
+    }
+    known.map_err(|error| {
         let failure = Failure::new(BAD_INPUT, "base", &error);
         match &error {
             barge::base::BaseError::Damaged { .. } => failure.next(format!("barge verify {}", quoted(path))),

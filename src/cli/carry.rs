@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::oci::Platform;
 use barge::pack::{Asked, Options, Outcome, Output, PackError, Prepared};
 use barge::select::{Attachments, Reason, Wanted};
@@ -316,8 +317,7 @@ impl Report<'_> {
         print_reliance(&self.summary.absent, printer);
         if let Some(base) = &self.written.record.base {
             for base in &base.bases {
-                let name = base.name.as_deref().map_or(String::new(), |name| format!("{name} "));
-                printer.line(&format!("  builds on {name}{}", base.id));
+                printer.line(&format!("  builds on {}", base_text(base)));
             }
             print_removed(&base.removed, printer);
         }
@@ -391,6 +391,21 @@ pub fn duration(time: Duration) -> String {
         seconds @ 60..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
         seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
     }
+}
+
+/// Returns how people know a base.
+pub fn base_text(base: &BaseEntry) -> String {
+    let kind = match base.kind {
+        BaseKind::Bundle => "the bundle",
+        BaseKind::Inventory => "the inventory",
+        BaseKind::Layout => "the layout",
+        BaseKind::Receipt => "the receipt",
+        BaseKind::Registry => "what a registry held,",
+        BaseKind::Request => "all but what was requested,",
+    };
+    let name = base.name.as_deref().map_or(String::new(), |name| format!(" {}", super::printer::clean(name)));
+    let state = base.state.as_deref().map_or(String::new(), |state| format!(", state {state}"));
+    format!("{kind}{name} {}{state}", base.id)
 }
 
 /// How many removed names are listed before the rest is counted.

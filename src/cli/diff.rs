@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use barge::base::{Comparison, FarSide, compare_inventory};
-use barge::inventory::state_code;
 use barge::pack::{Leftover, Output, Prepared, Relied};
 use barge::store::registry::Client;
 use serde_json::json;
@@ -94,16 +93,16 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         let options = target.options(args, Output::Nowhere);
         let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
         carrier.announce(&prepared);
-        let comparison = far_side.compare(&prepared.graph, removed_names(&prepared));
+        let comparison = far_side.compare(&prepared.graph, prepared.removed());
         let next = format!("{} -o FILE.barge", command(args));
-        return Ok(print_comparison(&comparison, &state_of(&prepared), args, Some(next), printer));
+        return Ok(print_comparison(&comparison, &prepared.state(), args, Some(next), printer));
     };
     let output = output(Some(output_text), &args.carry)?;
     let options = target.options(args, output.clone());
     let jobs = options.jobs;
     super::interrupt::says("the same command goes on where it stopped");
     let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
-    let comparison = far_side.compare(&prepared.graph, removed_names(&prepared));
+    let comparison = far_side.compare(&prepared.graph, prepared.removed());
     let carried = carrier.carry(prepared, &output, jobs, began)?;
     Ok(if carried.code == 0 && args.exit_code && comparison.differs() { SOME_FAILED } else { carried.code })
 }
@@ -126,20 +125,6 @@ fn relied(far_side: &Arc<FarSide>, target: &Target, args: &Args) -> Relied {
     }
 }
 
-fn removed_names(prepared: &Prepared) -> std::collections::BTreeSet<String> {
-    prepared.graph.reliance.iter().flat_map(|reliance| reliance.removed.iter().cloned()).collect()
-}
-
-fn state_of(prepared: &Prepared) -> String {
-    let graph = &prepared.graph;
-    let images: Vec<_> = graph
-        .images
-        .iter()
-        .map(|image| (image.name.to_string(), graph.digest(image.root), graph.image_platforms(image).0))
-        .collect();
-    state_code(images.iter().map(|(name, root, platforms)| (name.clone(), *root, platforms.as_slice())))
-}
-
 /// Says what differs; returns the exit code.
 fn print_comparison(
     comparison: &Comparison,
@@ -151,10 +136,11 @@ fn print_comparison(
     let differs = comparison.differs();
     let code = if args.exit_code && differs { SOME_FAILED } else { 0 };
     let total = comparison.new.len() + comparison.changed.len() + comparison.widened.len() + comparison.same;
-    if differs {
-        printer.line(&format!("DONE: {} of {} differ", total - comparison.same, counted(total, "image")));
-    } else {
-        printer.line(&format!("NOTHING CHANGED: the base has all of {}", counted(total, "image")));
+    let (all, lacking) = (counted(total, "image"), total - comparison.same);
+    match (lacking, comparison.removed.len()) {
+        (0, 0) => printer.line(&format!("NOTHING CHANGED: the base has all of {all}")),
+        (0, gone) => printer.line(&format!("DONE: the base has all of {all}, and {gone} no longer wanted")),
+        _ => printer.line(&format!("DONE: the base lacks something of {lacking} of {all}")),
     }
     let lists =
         [("new", &comparison.new), ("changed", &comparison.changed), ("widened", &comparison.widened)];

@@ -154,6 +154,13 @@ pub fn now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
+/// Returns how long ago a time was, as an inventory writes it; none if that lies in the future, or is no time.
+#[must_use]
+pub fn age(taken: &str) -> Option<Duration> {
+    let taken = humantime::parse_rfc3339(taken).ok()?;
+    SystemTime::now().duration_since(taken).ok()
+}
+
 impl Inventory {
     /// Makes a document of what was found now at `target`.
     #[must_use]
@@ -186,8 +193,7 @@ impl Inventory {
     /// Returns how long ago it was taken; none if that lies in the future, or is no time.
     #[must_use]
     pub fn age(&self) -> Option<Duration> {
-        let taken = humantime::parse_rfc3339(&self.taken).ok()?;
-        SystemTime::now().duration_since(taken).ok()
+        age(&self.taken)
     }
 
     /// Takes every name off; the state code stays what it was.

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 pub use document::{
-    FailedRow, INVENTORY_TYPE, Inventory, InventoryError, Kind, OutcomeRow, RECEIPT_TYPE, Scope, now,
+    FailedRow, INVENTORY_TYPE, Inventory, InventoryError, Kind, OutcomeRow, RECEIPT_TYPE, Scope, age, now,
 };
 pub use holdings::{Gathering, Held, Holdings, HoldingsError};
 pub use state::state_code;

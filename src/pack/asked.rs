@@ -153,18 +153,6 @@ impl Select for Selection<'_> {
         self.wanted.foreign_layers
     }
 
-    fn platform(&self, root: &Digest) -> Option<Platform> {
-        if let Some(union) = self.union {
-            return union.platform(root);
-        }
-        let records = self.bundles.values().filter_map(|bundle| bundle.record());
-        let mut images = records.flat_map(|record| &record.images);
-        match images.find(|image| image.root == *root)?.platforms.as_slice() {
-            [only] => Some(only.clone()),
-            _ => None,
-        }
-    }
-
     fn left_out_at(&self, digest: &Digest, source: usize) -> Option<Reason> {
         if let Some(union) = self.union {
             return Held(union).left_out(digest);
@@ -175,5 +163,9 @@ impl Select for Selection<'_> {
             None if bundle.holds(digest) && !bundle.ships(digest) => Some(Reason::Platform),
             None => None,
         }
+    }
+
+    fn platform(&self, root: &Digest) -> Option<Platform> {
+        self.union.and_then(|union| union.platform(root))
     }
 }

@@ -201,6 +201,13 @@ impl Journal {
     }
 }
 
+impl Drop for Journal {
+    /// Unlocks: closing alone does not while a child process that is just being started holds a copy of the handle.
+    fn drop(&mut self) {
+        self.file.unlock().ok();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -106,7 +106,7 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
                 images.map(|image| (image.name.to_string(), graph.digest(image.root).clone())).collect(),
             );
         }
-        let expected = super::state_of(&prepared);
+        let expected = prepared.state();
         let carrier =
             Carrier { verb: "diff", args: &args.carry, client: Some(client), printer, tells: false };
         let carried = carrier.carry(prepared, &output, jobs, began)?;

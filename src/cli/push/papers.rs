@@ -107,7 +107,7 @@ impl Papers<'_> {
         let not_given: Vec<(&Bundle, &BaseEntry)> = relied
             .iter()
             .copied()
-            .filter(|(_, base)| base.kind == BaseKind::Bundle && !self.bundles().contains(&base.id))
+            .filter(|(_, base)| base.kind == BaseKind::Bundle && !self.chain.has(base))
             .collect();
         if let [(bundle, base), ..] = not_given[..] {
             let own = file_name(bundle.path());

@@ -31,7 +31,7 @@ fn it_says_what_is_new_changed_and_gone_and_writes_nothing() {
     let host = scene.a.host();
     let shown = desk.run("diff jan.oci.tar feb.oci.tar");
     let shown = shown
-        .stdout_has("DONE: 3 of 4 images differ")
+        .stdout_has("DONE: the base lacks something of 3 of 4 images")
         .stdout_has(&format!("  new      {host}/team/app:v2"))
         .stdout_has(&format!("  new      {host}/team/new:v1"))
         .stdout_has(&format!("  changed  {host}/team/tool:v1"))
@@ -81,7 +81,8 @@ fn inventories_are_compared_with_each_other_and_with_registries() {
     desk.run(&format!("inventory {b}/mirror/ -o have.json"));
     desk.run(&format!("inventory {a} -o want.json"));
     // A has two images more than February: the third app, and another under `team/new:v1`.
-    let shown = desk.run("diff have.json want.json").stdout_has("DONE: 2 of 5 images differ");
+    let shown =
+        desk.run("diff have.json want.json").stdout_has("DONE: the base lacks something of 2 of 5 images");
     let shown = shown.stdout_has("  new      team/app:v3").stdout_has("  changed  team/new:v1");
     shown.never_says("no longer wanted");
     let by_registry = desk.run(&format!("--json diff have.json {a}")).json();
@@ -95,7 +96,9 @@ fn inventories_are_compared_with_each_other_and_with_registries() {
     desk.fails("diff --exit-code have.json have.json", 0).stdout_has("NOTHING CHANGED");
     // Of one image nothing is said of the others.
     let one = desk.run("diff have.json want.json --image team/new:v1");
-    one.stdout_has("DONE: 1 of 1 image differ").never_says("team/app").never_says("no longer wanted");
+    one.stdout_has("DONE: the base lacks something of 1 of 1 image")
+        .never_says("team/app")
+        .never_says("no longer wanted");
     let app = desk.run("diff want.json have.json --image team/app");
     app.stdout_has("never deleted: 1 name").stdout_has("team/app:v3").never_says("team/new");
     let refused = desk.fails("diff have.json want.json -o out.barge", 2);
@@ -116,7 +119,9 @@ fn what_is_only_wider_is_said_to_be() {
     // What was signed since is wider too: the name means the same.
     desk.run("pack jan.oci.tar -o bare.oci.tar --attachments none");
     let shown = desk.fails("diff --exit-code bare.oci.tar jan.oci.tar", 1);
-    shown.stdout_has(&format!("widened  {a}/team/app:v1")).stdout_has("DONE: 1 of 2 images differ");
+    shown
+        .stdout_has(&format!("widened  {a}/team/app:v1"))
+        .stdout_has("DONE: the base lacks something of 1 of 2 images");
 }
 
 #[test]

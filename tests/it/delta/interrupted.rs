@@ -51,11 +51,12 @@ fn kill_and_go_on(desk: &Desk, line: &str, suffix: &str, longest: u8) {
     desk.barge(words(&format!("whole{suffix}"))).run().success();
     let expected = desk.bytes(&format!("whole{suffix}"));
     let mut kills = 0;
-    for seed in 0..4 {
-        let output = format!("killed{seed}{suffix}");
-        for byte in noise(seed, 5) {
+    for round in 1..=3 {
+        let output = format!("killed{round}{suffix}");
+        // Later each time, until it is at its end before that.
+        for at in 0..20 {
             let mut running = desk.barge(words(&output)).spawn();
-            sleep(Duration::from_millis(u64::from(byte % longest)));
+            sleep(Duration::from_millis(at * round * u64::from(longest) / 30));
             if running.has_ended() {
                 break;
             }
