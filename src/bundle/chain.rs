@@ -89,20 +89,23 @@ impl Chain {
         let given = Given::of(&left);
         let mut bundles: Vec<Arc<Bundle>> = Vec::new();
         while !left.is_empty() {
-            let waits = |bundle: &Arc<Bundle>, ways: &dyn Fn(&BaseEntry) -> Vec<Digest>| {
+            let waits = |bundle: &Arc<Bundle>, ways: &dyn Fn(&BaseEntry) -> Vec<Digest>, is_strict: bool| {
                 bases(bundle).any(|base| {
                     let ways = ways(base);
                     let is_way = |other: &Arc<Bundle>| {
                         other.id() != bundle.id() && other.id().is_some_and(|id| ways.contains(id))
                     };
-                    !bundles.iter().any(is_way) && left.iter().any(is_way)
+                    (is_strict || !bundles.iter().any(is_way)) && left.iter().any(is_way)
                 })
             };
             // IDs are digests and make no circle; states may, where a delta leads back to one that was before.
             let all = |base: &BaseEntry| given.standing_for(base);
             let by_id = |base: &BaseEntry| vec![base.id.clone()];
-            let free = left.iter().position(|bundle| !waits(bundle, &all));
-            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id))).unwrap_or(0);
+            // Best after all that lead to a base, since state codes say nothing of what is attached; else after one.
+            let free = left.iter().position(|bundle| !waits(bundle, &all, true));
+            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &all, false)));
+            let free = free.or_else(|| left.iter().position(|bundle| !waits(bundle, &by_id, false)));
+            let free = free.unwrap_or(0);
             bundles.push(left.remove(free));
         }
         let mut chain = Self::default();
