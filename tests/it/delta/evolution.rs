@@ -232,9 +232,13 @@ fn holds_for(fates: &[Fate], ways: &Ways) -> Result<(), TestCaseError> {
         assert_as_anew(&desk, &format!("{name}.oci.tar"), &sets[at + 1], &target, ways.narrow[at + 1]);
     }
     desk.run("merge 1.barge 2.barge -o long.barge");
+    // Where the first month is the second, both deltas are on one and the same: then only the command line says which
+    // is the later one.
+    let is_ordered = desk.id("x.oci.tar") != desk.id("y.oci.tar");
+    let turned = if is_ordered { "2.barge 1.barge x.oci.tar" } else { "1.barge 2.barge x.oci.tar" };
     for (at, (bundles, whole)) in [
         ("1.barge x.oci.tar", "y.oci.tar"),
-        ("2.barge 1.barge x.oci.tar", "z.oci.tar"),
+        (turned, "z.oci.tar"),
         ("x.oci.tar 1.barge 2.barge", "z.oci.tar"),
         ("x.oci.tar long.barge", "z.oci.tar"),
     ]
@@ -250,7 +254,7 @@ fn holds_for(fates: &[Fate], ways: &Ways) -> Result<(), TestCaseError> {
 
 #[test]
 fn a_delta_on_what_is_there_is_as_good_as_everything_anew() {
-    let cases = std::env::var("BARGE_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(16);
+    let cases = std::env::var("BARGE_CASES").ok().and_then(|count| count.parse().ok()).unwrap_or(12);
     let config = Cases { cases, failure_persistence: None, max_shrink_iters: 60, ..Cases::default() };
     let mut runner = TestRunner::new(config);
     if let Err(error) = runner.run(&(vec(fate(), 1..6), ways()), |(fates, ways)| holds_for(&fates, &ways)) {

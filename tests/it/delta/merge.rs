@@ -230,3 +230,23 @@ fn where_it_goes() {
     assert_eq!(deltas, 1);
     assert!(desk.run("merge jan.oci.tar feb.barge --dry-run").stdout.contains("dry run"));
 }
+
+#[test]
+fn what_is_attached_is_later_too_where_the_state_code_is_the_same() {
+    let mut content = Content::new();
+    let image = content.image("linux/amd64", &[layer(1, 1000)]);
+    let name = "r.example/app:v1";
+    let sbom = content.artifact(&image, "application/vnd.example.sbom", b"parts");
+    let desk = Desk::new();
+    write_layout(&desk.path("x"), &content, &[(name, image.clone())]);
+    write_layout(&desk.path("y"), &content, &[(name, image.clone()), ("", sbom)]);
+    let other = content.image("linux/amd64", &[layer(2, 1000)]);
+    write_layout(&desk.path("z"), &content, &[(name, other)]);
+    for at in ["x", "y", "z"] {
+        desk.run(&format!("pack oci:{at} -o {at}.oci.tar"));
+    }
+    desk.run("diff x.oci.tar y.oci.tar -o 1.barge");
+    desk.run("diff y.oci.tar z.oci.tar -o 2.barge");
+    desk.run("merge 2.barge 1.barge x.oci.tar -o merged.oci.tar");
+    assert!(desk.bytes("merged.oci.tar") == desk.bytes("z.oci.tar"));
+}
