@@ -48,6 +48,9 @@ impl Job<'_> {
         if self.wishes.is_empty() {
             return Err(failure_of(&PushError::NoImages, self));
         }
+        if let Some(papers) = &self.papers {
+            papers.check()?;
+        }
         let spool = Spool::temporary()
             .map_err(|error| Failure::local("no temporary file can be made".to_owned(), &error))?;
         let options = survey::Options {

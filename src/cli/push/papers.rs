@@ -17,7 +17,7 @@ use barge::select::Reason;
 use barge::store::StoreError;
 
 use super::job::Job;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{BAD_INPUT, Failure};
 use crate::cli::printer::{Printer, counted, quoted};
 
 /// What is written for the way back.
@@ -49,6 +49,18 @@ pub(super) struct Papers<'a> {
 impl Papers<'_> {
     fn bundles(&self) -> Vec<Digest> {
         self.union.bundles().iter().filter_map(|bundle| bundle.id()).cloned().collect()
+    }
+
+    /// Refuses, before anything is pushed, files for the way back that could not be written, or that would replace
+    /// something else.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if let Some(path) = &self.args.receipt {
+            check_file(path, "--receipt", "a receipt", |path| Inventory::read(path).is_ok())?;
+        }
+        if let Some(path) = &self.args.request {
+            check_file(path, "--request", "a request", |path| Request::read(path).is_ok())?;
+        }
+        Ok(())
     }
 
     /// Returns where the request goes.
@@ -278,7 +290,25 @@ impl Papers<'_> {
     }
 }
 
-fn pieces(count: usize) -> String {
+/// Refuses a file that is there and is not what is to be written, and one in a folder that takes none.
+fn check_file(path: &Path, flag: &str, what: &str, fits: impl Fn(&Path) -> bool) -> Result<(), Failure> {
+    let shown = path.display();
+    let refused = |why: String| Failure { code: BAD_INPUT, kind: "output", ..Failure::usage(why) };
+    // A device or a pipe is not read: it may never end.
+    if std::fs::symlink_metadata(path).is_ok() && !(path.is_file() && fits(path)) {
+        return Err(refused(format!("{shown} is there and is not {what}: it stays, and nothing was pushed"))
+            .hint(format!("{flag} FILE names another file")));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Rights alone do not tell: the medium may be mounted read-only.
+    tempfile::Builder::new().prefix(".barge-").tempfile_in(folder).map(drop).map_err(|error| {
+        Failure { causes: vec![error.to_string()], ..refused(format!("{shown} can't be written")) }
+            .hint("NOTHING CHANGED: nothing was written to the target")
+            .hint(format!("make the folder first, or {flag} FILE names another place"))
+    })
+}
+
+pub(super) fn pieces(count: usize) -> String {
     if count == 1 { "1 piece of content is".to_owned() } else { format!("{count} pieces of content are") }
 }
 
