@@ -249,6 +249,22 @@ fn each_cause_has_its_own_answer() {
 }
 
 #[test]
+fn what_is_gone_is_looked_for_where_the_base_saw_it() {
+    for (seen, elsewhere) in [(vec![Seen::Path("old/place".to_owned())], 0), (Vec::new(), 1)] {
+        let month = month();
+        let to = Hostile::honest();
+        let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), seen);
+        month.push(&bundle, to.host()).run().code(5);
+        let asked =
+            |repository| to.requests_on("*", &format!("/{repository}/blobs/{}", month.base.digest)).len();
+        assert_eq!(asked("team/app"), 1, "{}", to.transcript());
+        // Only the other image is pushed there.
+        assert_eq!(asked("team/tool"), elsewhere, "{}", to.transcript());
+        assert_eq!(asked("old/place"), 1 - elsewhere, "{}", to.transcript());
+    }
+}
+
+#[test]
 fn manifests_that_are_there_are_trusted_on_request_only() {
     let month = month();
     let to = Hostile::honest();
