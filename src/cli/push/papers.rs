@@ -20,6 +20,9 @@ use super::job::Job;
 use crate::cli::failure::{BAD_INPUT, Failure};
 use crate::cli::printer::{Printer, counted, quoted};
 
+/// Up to how many pieces of content may all have been lost, so that it does not tell that they never were there.
+const FEW: usize = 8;
+
 /// What is written for the way back.
 #[derive(clap::Args)]
 #[command(next_help_heading = "For the way back")]
@@ -135,22 +138,29 @@ impl Papers<'_> {
             let words: Vec<String> = words.into_iter().map(quoted).collect();
             return failure.next(format!("barge push {}", words.join(" ")));
         }
-        let states: BTreeSet<&str> = relied.iter().filter_map(|(_, base)| base.state.as_deref()).collect();
-        if !relied.is_empty() && shortage.missing.len() == shortage.relied {
-            let states: Vec<&str> = states.into_iter().collect();
-            let site = match states.is_empty() {
-                true => "was made for another state".to_owned(),
-                false => format!("was made for a site in state {}", states.join(" or ")),
-            };
-            failure = failure.hint(format!(
-                "nothing of what it relies on is there: it looks like a bundle for another site; it {site}"
-            ));
-        } else if !relied.is_empty() {
-            failure = failure.hint(
-                "the target had it when the base was taken and has it no more, as after a garbage collection: carry \
-                 the request back, and push the top-up that it gives together with this",
-            );
+        if relied.is_empty() {
+            return Failure { next, ..failure };
         }
+        let states: BTreeSet<&str> = relied.iter().filter_map(|(_, base)| base.state.as_deref()).collect();
+        let states: Vec<&str> = states.into_iter().collect();
+        let site = match states.is_empty() {
+            true => "it was made for another state".to_owned(),
+            false => format!("it was made for a site in state {}", states.join(" or ")),
+        };
+        let lost = "as after a garbage collection: carry the request back, and push the top-up that it gives together \
+                    with this";
+        let is_all = shortage.missing.len() == shortage.relied;
+        failure = failure.hint(match () {
+            () if is_all && shortage.relied > FEW => format!(
+                "nothing of what it relies on is there: it looks like a bundle for another site; {site}"
+            ),
+            // One lost layer may be all that a small bundle relies on.
+            () if is_all => format!(
+                "nothing of what it relies on is there: either the target had it when the base was taken and has it \
+                 no more, {lost}; or it is a bundle for another site: {site}"
+            ),
+            () => format!("the target had it when the base was taken and has it no more, {lost}"),
+        });
         Failure { next, ..failure }
     }
 

@@ -64,6 +64,11 @@ fn base_entry(kind: BaseKind, name: Option<&str>) -> BaseEntry {
 impl Month {
     /// Packs the images named as a delta bundle `mar` without the layers that the far side has.
     fn delta(&self, images: &[&str], entry: BaseEntry, seen: Vec<Seen>) -> PathBuf {
+        self.delta_to(images, entry, &Far(vec![self.base.digest.clone(), self.kept.digest.clone()], seen))
+    }
+
+    /// Packs the images named as a delta bundle `mar` without what this far side has.
+    fn delta_to(&self, images: &[&str], entry: BaseEntry, far: &Far) -> PathBuf {
         let client = Client::new(barge::store::registry::Options::default()).unwrap();
         let mut opener = Opener::new(&client);
         for image in images {
@@ -81,9 +86,8 @@ impl Month {
         let survey =
             Survey::run(&opened.sources, &opened.wishes, Spool::temporary().unwrap(), &options).unwrap();
         let mut graph = Graph::build(&survey, &wanted).unwrap();
-        let far = Far(vec![self.base.digest.clone(), self.kept.digest.clone()], seen);
         let removed = ["registry.example/team/gone:v1".to_owned()].into_iter().collect();
-        graph.rely_on(vec![entry], removed, &far, &Far(Vec::new(), Vec::new()));
+        graph.rely_on(vec![entry], removed, far, &Far(Vec::new(), Vec::new()));
         let order = file_order(&graph);
         let job = archive::Job {
             survey: &survey,
@@ -244,8 +248,26 @@ fn each_cause_has_its_own_answer() {
 
     let other = month.delta(&["app"], base_entry(BaseKind::Receipt, None), seen());
     let answer = month.push(&other, to.host()).run().code(5).stderr_has("a bundle for another site");
-    answer.stderr_has("was made for a site in state AAAAA-BBBBB").stderr_has("all of 1 image need it");
+    let answer =
+        answer.stderr_has("was made for a site in state AAAAA-BBBBB").stderr_has("all of 1 image need it");
+    // One piece may as well have been lost.
+    answer.stderr_has("as after a garbage collection: carry the request back");
     assert!(to.writes().is_empty(), "{}", to.transcript());
+}
+
+#[test]
+fn much_that_was_never_there_is_another_sites() {
+    for (count, is_told) in [(8, true), (9, false)] {
+        let mut month = month();
+        let layers: Vec<Blob> = (0..count).map(|seed| layer(100 + seed, 300)).collect();
+        month.app = month.content.image("linux/amd64", &layers);
+        month.source.seed("team/app", &month.content, &month.app, Some("v2"));
+        let far = layers.iter().map(|layer| layer.digest.clone()).collect();
+        let bundle = month.delta_to(&["app"], base_entry(BaseKind::Receipt, None), &Far(far, Vec::new()));
+        let answer = month.push(&bundle, Hostile::honest().host()).run().code(5);
+        let answer = answer.stderr_has("a bundle for another site").stderr_has("in state AAAAA-BBBBB");
+        assert_eq!(answer.stderr.contains("garbage collection"), is_told, "{answer}");
+    }
 }
 
 #[test]
