@@ -238,6 +238,11 @@ impl Papers<'_> {
         if request.blobs.is_empty() {
             return None;
         }
+        self.hand_out(request, printer)
+    }
+
+    /// Writes a request and says so; returns what to type next.
+    fn hand_out(&self, request: Request, printer: &Printer) -> Option<String> {
         let count = request.blobs.len();
         match self.write_request(request) {
             Ok(path) => {
@@ -249,6 +254,12 @@ impl Papers<'_> {
                 None
             }
         }
+    }
+
+    /// Writes the request for what a rehearsal found missing, where a file for it was named; returns what to type next.
+    pub(super) fn request_rehearsed(&self, shortage: &Shortage, printer: &Printer) -> Option<String> {
+        self.args.request.as_ref()?;
+        self.hand_out(barge::push::request(&shortage.missing, self.bundles()), printer)
     }
 
     /// Returns size and type of content, as a record has it.

@@ -271,6 +271,26 @@ fn much_that_was_never_there_is_another_sites() {
 }
 
 #[test]
+fn a_rehearsal_tells_which_images_would_be_left_out() {
+    let month = month();
+    let to = Hostile::honest();
+    let mut content = Content::new();
+    let kept = content.image("linux/amd64", std::slice::from_ref(&month.kept));
+    to.seed("team/tool", &content, &kept, Some("v1"));
+    let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), Vec::new());
+    let app = format!("{}/team/app:v2", month.source.host());
+    let rehearse = || month.push(&bundle, to.host()).args(["--dry-run", "--keep-going"]);
+    let said = rehearse().run().code(1).stdout_has("NOTHING CHANGED: this was a dry run");
+    said.stderr_has(&format!("1 of 2 images would be left out: 1 piece of content is nowhere: {app}"));
+    assert!(!month.file("mar.request.json").exists(), "a rehearsal writes what it is told to only");
+    let said = rehearse().args(["--json", "--request", "want.json"]).run().code(1).json();
+    assert_eq!((&said["exitCode"], &said["leftOut"]), (&1.into(), &vec![&*app].into()), "{said}");
+    assert_eq!(said["missing"][0]["digest"], month.base.digest.to_string(), "{said}");
+    assert_eq!(wanted(&month.file("want.json")).0, [month.base.digest.clone()]);
+    assert!(to.writes().is_empty(), "{}", to.transcript());
+}
+
+#[test]
 fn what_is_gone_is_looked_for_where_the_base_saw_it() {
     for (seen, elsewhere) in [(vec![Seen::Path("old/place".to_owned())], 0), (Vec::new(), 1)] {
         let month = month();
