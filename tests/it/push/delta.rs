@@ -291,6 +291,19 @@ fn a_rehearsal_tells_which_images_would_be_left_out() {
 }
 
 #[test]
+fn going_on_needs_an_image_that_can() {
+    let month = month();
+    let to = Hostile::honest();
+    let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), Vec::new());
+    let failed = month.push(&bundle, to.host()).args(["--keep-going", "--receipt", "r.json"]).run().code(5);
+    failed.stderr_has("all of 2 images need it").stderr_has("NOTHING CHANGED").never_says("could go on");
+    let mut missing = vec![month.base.digest.clone(), month.kept.digest.clone()];
+    missing.sort();
+    assert_eq!(wanted(&month.file("mar.request.json")).0, missing);
+    assert!(!month.file("r.json").exists() && to.writes().is_empty(), "{}", to.transcript());
+}
+
+#[test]
 fn what_is_gone_is_looked_for_where_the_base_saw_it() {
     for (seen, elsewhere) in [(vec![Seen::Path("old/place".to_owned())], 0), (Vec::new(), 1)] {
         let month = month();
