@@ -176,7 +176,8 @@ impl Prepared<'_> {
         }
     }
 
-    /// Returns whether a repository has a manifest by its digest and with its length; asks once.
+    /// Returns whether a repository has a manifest by its digest and with its length, as the preflight found, or else
+    /// asks. The answer is not kept: each manifest of a repository is looked for once, and what is put changes it.
     pub(super) fn is_manifest_there(&self, repo: RepoId, id: NodeId) -> Result<bool> {
         if let Some(is_there) = lock(&self.state.there).get(&(repo, id)) {
             return Ok(*is_there);

@@ -96,10 +96,12 @@ impl Prepared<'_> {
                 return Ok(());
             }
             if home.is_none() {
-                // Where it was seen first: that is one place, and a push may have hundreds of repositories.
-                let seen = places.get(id).into_iter().flatten().copied();
+                // Where it was seen, and the push's other repositories only where nothing says that: there may be
+                // hundreds of them, and thousands of pieces that are gone.
+                let seen = places.get(id).filter(|seen| !seen.is_empty());
+                let elsewhere = if seen.is_some() { 0..0 } else { 0..self.own };
                 let mut asked: HashSet<RepoId> = repos.iter().copied().collect();
-                for place in seen.chain(0..self.own) {
+                for place in seen.into_iter().flatten().copied().chain(elsewhere) {
                     if asked.insert(place) && self.look(place, *id)? {
                         home = Some(place);
                         break;

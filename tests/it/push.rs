@@ -6,6 +6,7 @@ mod interrupted;
 mod mirror;
 mod naming;
 mod order;
+mod papers;
 mod presence;
 mod real;
 mod referrers;

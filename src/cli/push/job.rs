@@ -1,5 +1,6 @@
 //! A push or mirror with its arguments resolved: surveying, pushing or rehearsing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,10 +16,10 @@ use barge::store::registry::Client;
 use serde_json::json;
 
 use super::fault::failure_of;
-use super::papers::Papers;
+use super::papers::{Papers, pieces};
 use super::print::digest_map;
 use super::target::TargetArgs;
-use crate::cli::failure::{Failure, chain};
+use crate::cli::failure::{Failure, SOME_FAILED, chain};
 use crate::cli::printer::{Printer, bytes, counted};
 use crate::cli::progress::Bars;
 use crate::cli::{interrupt, print_client_warnings};
@@ -47,6 +48,9 @@ impl Job<'_> {
         interrupt::says("the same command goes on: what the registry has is not sent again");
         if self.wishes.is_empty() {
             return Err(failure_of(&PushError::NoImages, self));
+        }
+        if let Some(papers) = &self.papers {
+            papers.check()?;
         }
         let spool = Spool::temporary()
             .map_err(|error| Failure::local("no temporary file can be made".to_owned(), &error))?;
@@ -105,13 +109,39 @@ impl Job<'_> {
         let uploads = rehearsal.steps.iter().filter(|step| step.action == "upload");
         let (count, size) = uploads.fold((0, 0), |(count, size), step| (count + 1, size + step.size));
         printer.line(&format!("{} to upload, {}", counted(count, "blob"), bytes(size)));
+        let mut document = json!({ "outcome": "NOTHING CHANGED", "dryRun": true, "steps": rehearsal.steps });
+        let mut code = 0;
+        let mut next = None;
+        if let Some(shortage) = prepared.shortage() {
+            code = SOME_FAILED;
+            let left_out: BTreeSet<String> = shortage
+                .missing
+                .iter()
+                .flat_map(|one| &one.images)
+                .filter_map(|image| image.name.clone())
+                .collect();
+            let left_out: Vec<String> = left_out.into_iter().collect();
+            printer.warning(
+                &format!(
+                    "{} of {} would be left out: {} nowhere",
+                    shortage.affected,
+                    counted(shortage.images, "image"),
+                    pieces(shortage.missing.len())
+                ),
+                &left_out,
+            );
+            next = self.papers.as_ref().and_then(|papers| papers.request_rehearsed(shortage, printer));
+            if let Some(fields) = document.as_object_mut() {
+                fields.insert("leftOut".to_owned(), json!(left_out));
+                fields.insert("missing".to_owned(), json!(shortage.missing));
+            }
+        }
         printer.line("NOTHING CHANGED: this was a dry run");
-        printer.document(
-            self.verb,
-            0,
-            json!({ "outcome": "NOTHING CHANGED", "dryRun": true, "steps": rehearsal.steps }),
-        );
-        Ok(0)
+        if let Some(next) = next {
+            printer.line(&format!("next: {next}"));
+        }
+        printer.document(self.verb, code, document);
+        Ok(code)
     }
 
     fn write_digest_map(&self, report: &Report) -> Result<(), Failure> {

@@ -17,8 +17,11 @@ use barge::select::Reason;
 use barge::store::StoreError;
 
 use super::job::Job;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{BAD_INPUT, Failure};
 use crate::cli::printer::{Printer, counted, quoted};
+
+/// Up to how many pieces of content may all have been lost, so that it does not tell that they never were there.
+const FEW: usize = 8;
 
 /// What is written for the way back.
 #[derive(clap::Args)]
@@ -49,6 +52,18 @@ pub(super) struct Papers<'a> {
 impl Papers<'_> {
     fn bundles(&self) -> Vec<Digest> {
         self.union.bundles().iter().filter_map(|bundle| bundle.id()).cloned().collect()
+    }
+
+    /// Refuses, before anything is pushed, files for the way back that could not be written, or that would replace
+    /// something else.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        if let Some(path) = &self.args.receipt {
+            check_file(path, "--receipt", "a receipt", |path| Inventory::read(path).is_ok())?;
+        }
+        if let Some(path) = &self.args.request {
+            check_file(path, "--request", "a request", |path| Request::read(path).is_ok())?;
+        }
+        Ok(())
     }
 
     /// Returns where the request goes.
@@ -123,22 +138,29 @@ impl Papers<'_> {
             let words: Vec<String> = words.into_iter().map(quoted).collect();
             return failure.next(format!("barge push {}", words.join(" ")));
         }
-        let states: BTreeSet<&str> = relied.iter().filter_map(|(_, base)| base.state.as_deref()).collect();
-        if !relied.is_empty() && shortage.missing.len() == shortage.relied {
-            let states: Vec<&str> = states.into_iter().collect();
-            let site = match states.is_empty() {
-                true => "was made for another state".to_owned(),
-                false => format!("was made for a site in state {}", states.join(" or ")),
-            };
-            failure = failure.hint(format!(
-                "nothing of what it relies on is there: it looks like a bundle for another site; it {site}"
-            ));
-        } else if !relied.is_empty() {
-            failure = failure.hint(
-                "the target had it when the base was taken and has it no more, as after a garbage collection: carry \
-                 the request back, and push the top-up that it gives together with this",
-            );
+        if relied.is_empty() {
+            return Failure { next, ..failure };
         }
+        let states: BTreeSet<&str> = relied.iter().filter_map(|(_, base)| base.state.as_deref()).collect();
+        let states: Vec<&str> = states.into_iter().collect();
+        let site = match states.is_empty() {
+            true => "it was made for another state".to_owned(),
+            false => format!("it was made for a site in state {}", states.join(" or ")),
+        };
+        let lost = "as after a garbage collection: carry the request back, and push the top-up that it gives together \
+                    with this";
+        let is_all = shortage.missing.len() == shortage.relied;
+        failure = failure.hint(match () {
+            () if is_all && shortage.relied > FEW => format!(
+                "nothing of what it relies on is there: it looks like a bundle for another site; {site}"
+            ),
+            // One lost layer may be all that a small bundle relies on.
+            () if is_all => format!(
+                "nothing of what it relies on is there: either the target had it when the base was taken and has it \
+                 no more, {lost}; or it is a bundle for another site: {site}"
+            ),
+            () => format!("the target had it when the base was taken and has it no more, {lost}"),
+        });
         Failure { next, ..failure }
     }
 
@@ -221,6 +243,11 @@ impl Papers<'_> {
         if request.blobs.is_empty() {
             return None;
         }
+        self.hand_out(request, printer)
+    }
+
+    /// Writes a request and says so; returns what to type next.
+    fn hand_out(&self, request: Request, printer: &Printer) -> Option<String> {
         let count = request.blobs.len();
         match self.write_request(request) {
             Ok(path) => {
@@ -232,6 +259,12 @@ impl Papers<'_> {
                 None
             }
         }
+    }
+
+    /// Writes the request for what a rehearsal found missing, where a file for it was named; returns what to type next.
+    pub(super) fn request_rehearsed(&self, shortage: &Shortage, printer: &Printer) -> Option<String> {
+        self.args.request.as_ref()?;
+        self.hand_out(barge::push::request(&shortage.missing, self.bundles()), printer)
     }
 
     /// Returns size and type of content, as a record has it.
@@ -283,7 +316,25 @@ impl Papers<'_> {
     }
 }
 
-fn pieces(count: usize) -> String {
+/// Refuses a file that is there and is not what is to be written, and one in a folder that takes none.
+fn check_file(path: &Path, flag: &str, what: &str, fits: impl Fn(&Path) -> bool) -> Result<(), Failure> {
+    let shown = path.display();
+    let refused = |why: String| Failure { code: BAD_INPUT, kind: "output", ..Failure::usage(why) };
+    // A device or a pipe is not read: it may never end.
+    if std::fs::symlink_metadata(path).is_ok() && !(path.is_file() && fits(path)) {
+        return Err(refused(format!("{shown} is there and is not {what}: it stays, and nothing was pushed"))
+            .hint(format!("{flag} FILE names another file")));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Rights alone do not tell: the medium may be mounted read-only.
+    tempfile::Builder::new().prefix(".barge-").tempfile_in(folder).map(drop).map_err(|error| {
+        Failure { causes: vec![error.to_string()], ..refused(format!("{shown} can't be written")) }
+            .hint("NOTHING CHANGED: nothing was written to the target")
+            .hint(format!("make the folder first, or {flag} FILE names another place"))
+    })
+}
+
+pub(super) fn pieces(count: usize) -> String {
     if count == 1 { "1 piece of content is".to_owned() } else { format!("{count} pieces of content are") }
 }
 

@@ -64,6 +64,11 @@ fn base_entry(kind: BaseKind, name: Option<&str>) -> BaseEntry {
 impl Month {
     /// Packs the images named as a delta bundle `mar` without the layers that the far side has.
     fn delta(&self, images: &[&str], entry: BaseEntry, seen: Vec<Seen>) -> PathBuf {
+        self.delta_to(images, entry, &Far(vec![self.base.digest.clone(), self.kept.digest.clone()], seen))
+    }
+
+    /// Packs the images named as a delta bundle `mar` without what this far side has.
+    fn delta_to(&self, images: &[&str], entry: BaseEntry, far: &Far) -> PathBuf {
         let client = Client::new(barge::store::registry::Options::default()).unwrap();
         let mut opener = Opener::new(&client);
         for image in images {
@@ -81,9 +86,8 @@ impl Month {
         let survey =
             Survey::run(&opened.sources, &opened.wishes, Spool::temporary().unwrap(), &options).unwrap();
         let mut graph = Graph::build(&survey, &wanted).unwrap();
-        let far = Far(vec![self.base.digest.clone(), self.kept.digest.clone()], seen);
         let removed = ["registry.example/team/gone:v1".to_owned()].into_iter().collect();
-        graph.rely_on(vec![entry], removed, &far, &Far(Vec::new(), Vec::new()));
+        graph.rely_on(vec![entry], removed, far, &Far(Vec::new(), Vec::new()));
         let order = file_order(&graph);
         let job = archive::Job {
             survey: &survey,
@@ -244,8 +248,75 @@ fn each_cause_has_its_own_answer() {
 
     let other = month.delta(&["app"], base_entry(BaseKind::Receipt, None), seen());
     let answer = month.push(&other, to.host()).run().code(5).stderr_has("a bundle for another site");
-    answer.stderr_has("was made for a site in state AAAAA-BBBBB").stderr_has("all of 1 image need it");
+    let answer =
+        answer.stderr_has("was made for a site in state AAAAA-BBBBB").stderr_has("all of 1 image need it");
+    // One piece may as well have been lost.
+    answer.stderr_has("as after a garbage collection: carry the request back");
     assert!(to.writes().is_empty(), "{}", to.transcript());
+}
+
+#[test]
+fn much_that_was_never_there_is_another_sites() {
+    for (count, is_told) in [(8, true), (9, false)] {
+        let mut month = month();
+        let layers: Vec<Blob> = (0..count).map(|seed| layer(100 + seed, 300)).collect();
+        month.app = month.content.image("linux/amd64", &layers);
+        month.source.seed("team/app", &month.content, &month.app, Some("v2"));
+        let far = layers.iter().map(|layer| layer.digest.clone()).collect();
+        let bundle = month.delta_to(&["app"], base_entry(BaseKind::Receipt, None), &Far(far, Vec::new()));
+        let answer = month.push(&bundle, Hostile::honest().host()).run().code(5);
+        let answer = answer.stderr_has("a bundle for another site").stderr_has("in state AAAAA-BBBBB");
+        assert_eq!(answer.stderr.contains("garbage collection"), is_told, "{answer}");
+    }
+}
+
+#[test]
+fn a_rehearsal_tells_which_images_would_be_left_out() {
+    let month = month();
+    let to = Hostile::honest();
+    let mut content = Content::new();
+    let kept = content.image("linux/amd64", std::slice::from_ref(&month.kept));
+    to.seed("team/tool", &content, &kept, Some("v1"));
+    let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), Vec::new());
+    let app = format!("{}/team/app:v2", month.source.host());
+    let rehearse = || month.push(&bundle, to.host()).args(["--dry-run", "--keep-going"]);
+    let said = rehearse().run().code(1).stdout_has("NOTHING CHANGED: this was a dry run");
+    said.stderr_has(&format!("1 of 2 images would be left out: 1 piece of content is nowhere: {app}"));
+    assert!(!month.file("mar.request.json").exists(), "a rehearsal writes what it is told to only");
+    let said = rehearse().args(["--json", "--request", "want.json"]).run().code(1).json();
+    assert_eq!((&said["exitCode"], &said["leftOut"]), (&1.into(), &vec![&*app].into()), "{said}");
+    assert_eq!(said["missing"][0]["digest"], month.base.digest.to_string(), "{said}");
+    assert_eq!(wanted(&month.file("want.json")).0, [month.base.digest.clone()]);
+    assert!(to.writes().is_empty(), "{}", to.transcript());
+}
+
+#[test]
+fn going_on_needs_an_image_that_can() {
+    let month = month();
+    let to = Hostile::honest();
+    let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), Vec::new());
+    let failed = month.push(&bundle, to.host()).args(["--keep-going", "--receipt", "r.json"]).run().code(5);
+    failed.stderr_has("all of 2 images need it").stderr_has("NOTHING CHANGED").never_says("could go on");
+    let mut missing = vec![month.base.digest.clone(), month.kept.digest.clone()];
+    missing.sort();
+    assert_eq!(wanted(&month.file("mar.request.json")).0, missing);
+    assert!(!month.file("r.json").exists() && to.writes().is_empty(), "{}", to.transcript());
+}
+
+#[test]
+fn what_is_gone_is_looked_for_where_the_base_saw_it() {
+    for (seen, elsewhere) in [(vec![Seen::Path("old/place".to_owned())], 0), (Vec::new(), 1)] {
+        let month = month();
+        let to = Hostile::honest();
+        let bundle = month.delta(&["app", "tool"], base_entry(BaseKind::Inventory, None), seen);
+        month.push(&bundle, to.host()).run().code(5);
+        let asked =
+            |repository| to.requests_on("*", &format!("/{repository}/blobs/{}", month.base.digest)).len();
+        assert_eq!(asked("team/app"), 1, "{}", to.transcript());
+        // Only the other image is pushed there.
+        assert_eq!(asked("team/tool"), elsewhere, "{}", to.transcript());
+        assert_eq!(asked("old/place"), 1 - elsewhere, "{}", to.transcript());
+    }
 }
 
 #[test]
