@@ -161,10 +161,13 @@ fn of_record(record: &Record, id: Digest, path: &Path) -> Known {
         table.add(row.digest, row.size, []);
     }
     add_relied(&mut table, record);
-    // A sidecar does not say what its bundle is called; these are the suffixes that bundles have.
-    let suffix = if record.base.is_some() { "barge" } else { "oci.tar" };
+    for image in &record.images {
+        table.add_loose_place(Seen::Source(image.name.name.clone()));
+    }
+    // A sidecar does not say what its bundle is called; the suffix of a delta stays in its name.
     let name = file_name(path).map(|name| match name.strip_suffix(".barge.json") {
-        Some(stem) => format!("{stem}.{suffix}"),
+        Some(stem) if stem.ends_with(".barge") => stem.to_owned(),
+        Some(stem) => format!("{stem}.oci.tar"),
         None => name,
     });
     Known {

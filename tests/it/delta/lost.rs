@@ -28,7 +28,7 @@ fn scene() -> Scene {
         month.pack(a.host(), &desk.path(name));
     }
     desk.run("diff jan.oci.tar feb.oci.tar -o feb.barge");
-    desk.run("diff feb.barge.json mar.oci.tar -o mar.barge");
+    desk.run("diff feb.barge.barge.json mar.oci.tar -o mar.barge");
     desk.run(&format!("push jan.oci.tar {}", b.host()));
     b.forget_requests();
     Scene { desk, a, b, january, february, march }

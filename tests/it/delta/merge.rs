@@ -120,7 +120,7 @@ fn one_that_is_missing_in_between_is_named() {
     let missing = desk.fails("merge jan.oci.tar mar.barge -o out.oci.tar", 5);
     missing
         .stderr_has(&format!("mar.barge follows feb.oci.tar ({}), not given", id.short()))
-        .stderr_has("barge merge feb.oci.tar jan.oci.tar mar.barge -o out.oci.tar");
+        .stderr_has("barge merge jan.oci.tar mar.barge -o out.oci.tar feb.oci.tar");
     let json = desk.fails("--json merge mar.barge jan.oci.tar -o out.oci.tar", 5).json();
     assert_eq!(json["error"]["kind"], "base-not-given", "{json}");
     assert!(!desk.names().iter().any(|name| name.starts_with("out.")), "{:?}", desk.names());
@@ -141,7 +141,7 @@ fn one_that_is_missing_in_between_is_named() {
 fn deltas_that_were_made_on_deltas_follow_them() {
     let Year { desk, .. } = year();
     // On the sidecar of the delta, which is all that the packing side kept.
-    desk.run("diff feb.barge.json mar.oci.tar -o mar-on-delta.barge");
+    desk.run("diff feb.barge.barge.json mar.oci.tar -o mar-on-delta.barge");
     assert_eq!(brought(&desk.record("mar-on-delta.barge")), brought(&desk.record("mar.barge")));
     for order in ["mar-on-delta.barge feb.barge jan.oci.tar", "jan.oci.tar feb.barge mar-on-delta.barge"] {
         desk.run(&format!("merge {order} -o merged.oci.tar"));
