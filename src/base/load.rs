@@ -166,7 +166,7 @@ fn of_record(record: &Record, id: Digest, path: &Path) -> Known {
     }
     // A sidecar does not say what its bundle is called; the suffix of a delta stays in its name.
     let name = file_name(path).map(|name| match name.strip_suffix(".barge.json") {
-        Some(stem) if stem.ends_with(".barge") => stem.to_owned(),
+        Some(stem) if stem.strip_suffix(".barge").is_some() => stem.to_owned(),
         Some(stem) => format!("{stem}.oci.tar"),
         None => name,
     });

@@ -2,6 +2,7 @@
 
 mod bases;
 mod compare;
+mod corners;
 mod each;
 mod evolution;
 mod interrupted;
