@@ -89,7 +89,7 @@ pub enum PushError {
         source: StoreError,
     },
     /// Content is neither in the source nor at the target.
-    #[error("{} pieces of content are neither in the bundle nor at the target", .0.missing.len())]
+    #[error("{} neither in the bundle nor at the target", pieces_are(.0.missing.len()))]
     Missing(Box<Shortage>),
     /// The registry does not make repositories by itself.
     #[error("the target has no repository for {} of the images, and makes none by itself", .0.len())]
@@ -105,6 +105,10 @@ pub enum PushError {
         #[source]
         source: Arc<StoreError>,
     },
+}
+
+fn pieces_are(count: usize) -> String {
+    if count == 1 { "1 piece of content is".to_owned() } else { format!("{count} pieces of content are") }
 }
 
 /// Index of a repository of the target.
