@@ -50,21 +50,14 @@ Exit codes:
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Packs images from registries, layouts and archives into one file
+    // What is said of each stands on its arguments, where the long help belongs too.
     Pack(Box<pack::Args>),
-    /// Packs what a site lacks of what it should have, or only says what that is
     Diff(Box<diff::Args>),
-    /// Makes one bundle of several that follow each other
     Merge(Box<merge::Args>),
-    /// Reads everything in a bundle and says what of it is whole
     Verify(verify::Args),
-    /// Says what is in a bundle, at once, however large it is
     Inspect(inspect::Args),
-    /// Pushes bundles into a registry
     Push(Box<push::PushArgs>),
-    /// Copies images from registry to registry
     Mirror(Box<push::MirrorArgs>),
-    /// Takes the inventory of a registry, small enough to be carried back
     Inventory(Box<inventory::Args>),
     /// Prints the completion script for a shell
     Completions {
