@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use barge::input::{Place, RegistryArgument, read_list};
 use barge::inventory::{Inventory, Kind};
+use barge::oci::media_type::is_manifest;
 use barge::stocktake::{Looked, Options, StocktakeError, Taken, take};
 use barge::transfer::{TransferError, write_whole};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -242,9 +243,11 @@ impl Report<'_> {
                     if count == 1 { "1 repository".to_owned() } else { format!("{count} repositories") }
                 ),
             };
+            let manifests = holdings.iter().filter(|row| is_manifest(row.media_type)).count();
             printer.line(&format!(
-                "  content  {}{repositories}, {}, {how}",
-                counted(holdings.len(), "blob"),
+                "  content  {} and {}{repositories}, {}, {how}",
+                counted(holdings.len() - manifests, "blob"),
+                counted(manifests, "manifest"),
                 bytes(self.taken.bytes()),
             ));
             printer.line(&format!("  state    {}", inventory.state));
