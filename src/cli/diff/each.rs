@@ -1,12 +1,12 @@
 //! `barge diff --each`: one bundle for each state that sites are in.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use barge::base::FarSide;
-use barge::graph::survey::Wish;
+use barge::input::pin;
 use barge::inventory::Inventory;
 use barge::oci::Digest;
 use barge::pack::{Output, Prepared};
@@ -65,49 +65,26 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         });
         states.entry(entry.id).or_insert_with(|| Arc::new(far_side));
     }
-    let mut roots: Option<BTreeMap<String, Digest>> = None;
+    // Names are resolved once: all sites get the same images, whatever the registry says meanwhile.
+    let mut wishes = target.asked(args)?;
+    pin(&wishes.sources, &mut wishes.wishes, args.registry.jobs);
+    let wishes = wishes.wishes;
     let mut made: HashMap<Digest, Made> = HashMap::new();
     let mut code = 0;
     for one in &known {
         if made.contains_key(&one.id) {
             continue;
         }
-        let far_side = &states[&one.id];
         let mut asked = target.asked(args)?;
-        let mut relied = relied(far_side, &target, args);
+        asked.wishes.clone_from(&wishes);
         // The arguments name every site; an unfinished bundle is known by its own.
         asked.arguments.retain(|argument| !argument.starts_with("diff "));
         asked.arguments.push(format!("each {}", args.arguments.last().map_or("", String::as_str)));
-        if let Some(roots) = &roots {
-            // Names are resolved once: all sites get the same images, whatever the registry says meanwhile.
-            let is_known = |wish: &Wish| roots.contains_key(&wish.name.to_string());
-            let failed = asked.wishes.iter().filter(|wish| !is_known(wish));
-            let failed: Vec<String> =
-                failed.flat_map(|wish| [wish.name.to_string(), wish.name.path()]).collect();
-            asked.wishes.retain(is_known);
-            // What could not be had for the first site is wanted at all of them.
-            let removed = relied.removed;
-            relied.removed = Box::new(move |graph| {
-                let mut removed = removed(graph);
-                removed.retain(|name| !failed.contains(name));
-                removed
-            });
-            for wish in &mut asked.wishes {
-                wish.selector = roots[&wish.name.to_string()].to_string();
-            }
-        }
-        asked.relied = Some(relied);
+        asked.relied = Some(relied(&states[&one.id], &target, args));
         let began = Instant::now();
         let options = target.options(args, None, output.clone());
         let jobs = options.jobs;
         let prepared = Prepared::of(asked, options)?;
-        if roots.is_none() {
-            let graph = &prepared.graph;
-            let images = graph.images.iter();
-            roots = Some(
-                images.map(|image| (image.name.to_string(), graph.digest(image.root).clone())).collect(),
-            );
-        }
         let expected = prepared.state();
         if args.carry.dry_run {
             let length = prepared.summary.bytes;
@@ -179,7 +156,7 @@ fn print_table(
             "expectedState": made.expected,
         }));
     }
-    if let Some(made) = made.values().next() {
+    if let Some(made) = known.iter().find_map(|site| made.get(&site.id)) {
         printer.line(&format!("  after the push each should read back {}", made.expected));
     }
     printer.document("diff", code, json!({ "outcome": outcome, "sites": rows }));
