@@ -97,6 +97,9 @@ pub enum PackError {
     /// Nothing of what was requested is in any of the images.
     #[error("none of the images needs anything of what is requested")]
     NothingRequested,
+    /// What was requested is there, and the images that were named are not those of the request.
+    #[error("the images that were named are not those that the request is for")]
+    OthersRequested,
     /// A source is a delta bundle, and what it builds on is not given.
     #[error(
         "{count} pieces of content, {digest} of {image} first, are in what the bundle builds on, which is not given"

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{FarSide, KnownImage};
 use crate::graph::reliance::Holds;
 use crate::graph::{Graph, Presence};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Scope};
 use crate::oci::{Digest, media_type};
 use crate::select::Reason;
 
@@ -74,6 +74,8 @@ impl FarSide {
     #[must_use]
     pub fn compare(&self, graph: &Graph, removed: BTreeSet<String>) -> Comparison {
         let there = self.by_name();
+        // Of a base without names only what it holds can be compared.
+        let is_nameless = there.is_empty() && !self.is_empty();
         let mut comparison = Comparison { removed: removed.into_iter().collect(), ..Comparison::default() };
         for (_, _, node) in graph.nodes() {
             match node.presence {
@@ -93,6 +95,10 @@ impl FarSide {
             let is_whole = !graph.image_closure(image).iter().any(travels);
             let name = image.name.to_string();
             let found = there.get(&name).or_else(|| there.get(&image.name.path())).copied();
+            if is_nameless && is_whole {
+                comparison.same += 1;
+                continue;
+            }
             comparison.sort(name, graph.digest(image.root), found, is_whole);
         }
         comparison
@@ -140,7 +146,19 @@ pub fn compare_inventory(far_side: &FarSide, wanted: &Inventory, only: &[String]
             (false, false) => comparison.blobs.add(row.size),
         }
     }
-    let gone = far_side.images.iter().filter(|image| is_meant(image));
+    // An inventory says of what it looked at that it is gone, and of nothing else.
+    let looked_at = wanted.content.holdings.repositories();
+    let failed: BTreeSet<&str> = wanted.failed.iter().filter_map(|row| row.name.as_deref()).collect();
+    let covers = |image: &KnownImage| match wanted.scope {
+        Scope::Registry => !image.path.as_deref().is_some_and(|path| failed.contains(path)),
+        Scope::Repositories => {
+            let listed = |name: &str| looked_at.iter().any(|known| known == name);
+            image.repository().is_some_and(listed)
+                && !image.path.as_deref().is_some_and(|path| failed.contains(path))
+        }
+        Scope::Images => false,
+    };
+    let gone = far_side.images.iter().filter(|image| is_meant(image) && covers(image));
     let gone = gone.filter(|image| !image.keys().any(|key| names.contains(&key)));
     comparison.removed = gone.filter_map(KnownImage::shown).collect();
     comparison

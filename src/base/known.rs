@@ -142,6 +142,8 @@ impl Table {
 pub struct KnownImage {
     /// Its name at the target, below the place that was looked at.
     pub path: Option<String>,
+    /// Its name at the target's registry, where it lies below a path there.
+    pub full_path: Option<String>,
     /// The name under which it travelled there.
     pub source: Option<Reference>,
     /// Digest of its root.
@@ -154,7 +156,7 @@ impl KnownImage {
     pub(super) fn keys(&self) -> impl Iterator<Item = String> {
         let keys = match (&self.source, &self.path) {
             (Some(source), _) => [Some(source.to_string()), Some(source.path())],
-            (None, path) => [path.clone(), None],
+            (None, path) => [path.clone(), self.full_path.clone()],
         };
         keys.into_iter().flatten()
     }
@@ -236,8 +238,10 @@ impl Known {
 
     /// Lists the images of an inventory.
     pub(super) fn of_inventory_images(inventory: &Inventory) -> impl Iterator<Item = KnownImage> {
-        inventory.content.images.iter().map(|image| KnownImage {
+        let prefix = inventory.target.as_deref().and_then(|target| target.split_once('/'));
+        inventory.content.images.iter().map(move |image| KnownImage {
             path: image.name.clone(),
+            full_path: prefix.and_then(|(_, prefix)| Some(format!("{prefix}/{}", image.name.as_deref()?))),
             source: image.source.clone(),
             root: image.root.clone(),
         })
@@ -257,6 +261,7 @@ impl Known {
         known.table.rename_places(|path| place.full(path));
         for image in &mut known.images {
             let path = image.path.take();
+            image.full_path = None;
             image.source = path.and_then(|path| format!("{place}/{path}").parse().ok());
         }
         known

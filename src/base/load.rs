@@ -109,6 +109,10 @@ pub fn load_file(path: &Path, jobs: usize) -> Result<Known, BaseError> {
             let file = File::open(path).map_err(|source| BaseError::Io { path: path.to_owned(), source })?;
             let (record, id, _) = Record::read_hashed(file)
                 .map_err(|source| BaseError::Record { path: path.to_owned(), source })?;
+            if !record.failed.is_empty() {
+                let why = "it is of a bundle that has images which are not whole; name the bundle itself";
+                return Err(BaseError::NoBase { path: path.to_owned(), why: why.to_owned() });
+            }
             Ok(of_record(&record, id, path))
         }
         Some(kind) => {
@@ -190,6 +194,7 @@ fn add_relied(table: &mut Table, record: &Record) {
 fn images_of(record: &Record) -> Vec<KnownImage> {
     let image = |image: &crate::bundle::record::ImageEntry| KnownImage {
         path: None,
+        full_path: None,
         source: Some(image.name.clone()),
         root: image.root.clone(),
     };
@@ -255,6 +260,7 @@ fn of_bundle(bundle: Bundle, jobs: usize) -> Result<Known, BaseError> {
         let images: Vec<KnownImage> = images
             .map(|image| KnownImage {
                 path: None,
+                full_path: None,
                 source: Some(image.name.clone()),
                 root: graph.digest(image.root).clone(),
             })

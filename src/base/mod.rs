@@ -103,6 +103,9 @@ impl FarSide {
                 table.retain_places(|seen| !matches!(seen, Seen::Path(path) if is_replaced(path)));
                 images.retain(|image| !image.repository().is_some_and(is_replaced));
             }
+            // What a name means is what the newest says.
+            let named: BTreeSet<String> = images.iter().flat_map(KnownImage::keys).collect();
+            joined.images.retain(|image| !image.keys().any(|key| named.contains(&key)));
             joined = joined.union(Self { images, table, ..Self::default() });
         }
         joined

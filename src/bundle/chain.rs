@@ -142,9 +142,10 @@ impl Chain {
                     before.extend(followed);
                 }
             }
-            // What a delta says comes after what a full bundle says, whatever it was made on.
+            // A delta of which no base is given comes after what a full bundle says.
+            let is_loose = is_delta(bundle) && before.is_empty();
             let comes_after =
-                |other: usize| before.contains(&other) || is_delta(bundle) != is_delta(&bundles[other]);
+                |other: usize| before.contains(&other) || (is_loose && !is_delta(&bundles[other]));
             chain.take(at, bundle, &comes_after, &bundles)?;
             follows.push(before);
             earlier.extend(bundle.id());

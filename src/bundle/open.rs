@@ -109,6 +109,11 @@ impl Bundle {
             return Self::open_directory(path);
         }
         let (file, length) = open_archive(path, &path.display().to_string())?;
+        let mut first = [0];
+        if file.read_exact_at(&mut first, 0).is_ok() && first == *b"{" {
+            let why = "it is a JSON document and no bundle; `barge inspect` shows what it is".to_owned();
+            return Err(StoreError::Invalid { place: path.display().to_string(), why });
+        }
         let Some(archive) = read_head(file, length) else {
             let content = Content::LayoutArchive(LayoutArchive::open(path)?);
             return Ok(Self { path: path.to_owned(), recorded: None, content });

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Bundle;
 use super::chain::Chain;
 use crate::graph::reliance::Seen;
-use crate::oci::{Descriptor, Digest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Hasher, Platform, Reference};
 use crate::select::{Reason, Select};
 use crate::store::{Attached, Result, Source, StoreError};
 
@@ -23,6 +24,8 @@ pub struct Union {
     speaks: Vec<bool>,
     /// Platforms of images that have one, by root; an index is among them only where it is sparse.
     platforms: OnceLock<HashMap<Digest, Platform>>,
+    /// Which copies of content that several bundles have are sound.
+    sound: Mutex<HashMap<(PathBuf, Digest), bool>>,
 }
 
 impl Union {
@@ -30,7 +33,7 @@ impl Union {
     #[must_use]
     pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
         let (standing, speaks) = bundles.iter().map(|_| (None, true)).unzip();
-        Self { bundles, standing, speaks, platforms: OnceLock::new() }
+        Self { bundles, standing, speaks, platforms: OnceLock::new(), sound: Mutex::default() }
     }
 
     /// Sees the bundles of a chain as one. Of what is attached only that counts which goes with an image as it stands:
@@ -48,7 +51,13 @@ impl Union {
         let standing = chain.bundles.iter().enumerate().map(ties).collect();
         let speakers: HashSet<usize> = chain.images.values().map(|member| member.bundle).collect();
         let speaks = (0..chain.bundles.len()).map(|at| speakers.contains(&at)).collect();
-        Self { bundles: chain.bundles.clone(), standing, speaks, platforms: OnceLock::new() }
+        Self {
+            bundles: chain.bundles.clone(),
+            standing,
+            speaks,
+            platforms: OnceLock::new(),
+            sound: Mutex::default(),
+        }
     }
 
     /// Returns the bundles.
@@ -104,6 +113,27 @@ impl Union {
         seen.sort();
         seen.dedup();
         seen
+    }
+
+    /// Returns whether a bundle's copy of content hashes to its digest; reads it once.
+    fn is_sound(&self, bundle: &Bundle, digest: &Digest, size: u64) -> bool {
+        let key = (bundle.path().to_owned(), digest.clone());
+        if let Some(known) = self.sound.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return *known;
+        }
+        let is_sound = bundle.open_blob(digest, size, 0).is_ok_and(|mut from| {
+            let mut hasher = Hasher::new(digest.algorithm());
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                match from.read(&mut buffer) {
+                    Ok(0) => return hasher.finish() == *digest,
+                    Ok(count) => hasher.update(&buffer[..count]),
+                    Err(_) => return false,
+                }
+            }
+        });
+        self.sound.lock().unwrap_or_else(PoisonError::into_inner).insert(key, is_sound);
+        is_sound
     }
 
     /// Asks those bundles that hold `digest` until one answers; the last error stands if none does.
@@ -163,7 +193,15 @@ impl Source for Union {
     }
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        self.first(digest, |bundle| bundle.open_blob(digest, size, offset))
+        // Of several copies one may be damaged: the one that is passed on is read through before. Content that one
+        // bundle has alone is found out by whoever reads it.
+        let mut holders = self.bundles.iter().filter(|bundle| bundle.holds(digest)).peekable();
+        while let Some(bundle) = holders.next() {
+            if holders.peek().is_none() || self.is_sound(bundle, digest, size) {
+                return bundle.open_blob(digest, size, offset);
+            }
+        }
+        Err(StoreError::NotFound { place: self.place(), what: digest.to_string() })
     }
 }
 

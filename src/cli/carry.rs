@@ -126,8 +126,18 @@ impl Carrier<'_> {
     }
 
     /// Says what people should know of a plan before it is carried out.
-    pub fn announce(&self, prepared: &Prepared) {
+    ///
+    /// Who could not be had is told here unless `is_reported` says that a report does that at the end.
+    pub fn announce(&self, prepared: &Prepared, is_reported: bool) {
         self.print_client_warnings();
+        let failed: Vec<String> = prepared
+            .failures
+            .iter()
+            .map(|failure| format!("{}: {}", failure.name, chain(&*failure.error)))
+            .collect();
+        if !failed.is_empty() && !is_reported {
+            self.printer.warning("could not be had", &failed);
+        }
         for warning in &prepared.warnings {
             self.printer.warning(&warning.cause, &warning.items);
         }
@@ -145,32 +155,50 @@ impl Carrier<'_> {
         began: Instant,
     ) -> Result<Carried, Failure> {
         let (verb, printer) = (self.verb, self.printer);
-        self.announce(&prepared);
+        self.announce(&prepared, !self.args.dry_run);
         if self.args.dry_run {
             print_plan(verb, &prepared, printer);
-            return Ok(Carried { code: 0, path: None });
+            return Ok(Carried {
+                code: if prepared.failures.is_empty() { 0 } else { SOME_FAILED },
+                path: None,
+            });
         }
         let failures: Vec<(String, String)> = prepared
             .failures
             .iter()
             .map(|failure| (failure.name.to_string(), chain(&*failure.error)))
             .collect();
+        // A bundle that says itself what it lacks may be there already.
+        let unchanged = if failures.is_empty() { 0 } else { SOME_FAILED };
         let (images, summary) = (prepared.graph.images.len(), prepared.summary.clone());
         let bars = Bars::new(printer, "packing");
         let outcome = prepared.write(&bars);
         bars.clear();
         self.print_client_warnings();
         match outcome.map_err(|error| self.resumable(error, output))? {
-            Outcome::Unchanged { path, .. } if !self.tells => Ok(Carried { code: 0, path: Some(path) }),
+            Outcome::Unchanged { path, .. } if !self.tells => {
+                Ok(Carried { code: unchanged, path: Some(path) })
+            }
             Outcome::Unchanged { path, id, state } => {
                 printer.line(&format!("NOTHING CHANGED: {} is this bundle already ({id})", path.display()));
                 printer.line(&format!("  state    {state}"));
+                let failed: Vec<String> =
+                    failures.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+                if !failed.is_empty() {
+                    printer.warning("could not be had", &failed);
+                }
                 printer.document(
                     verb,
-                    0,
-                    json!({ "outcome": "NOTHING CHANGED", "file": path, "bundle": id, "state": state }),
+                    unchanged,
+                    json!({
+                        "outcome": "NOTHING CHANGED",
+                        "file": path,
+                        "bundle": id,
+                        "state": state,
+                        "failed": failed,
+                    }),
                 );
-                Ok(Carried { code: 0, path: Some(path) })
+                Ok(Carried { code: unchanged, path: Some(path) })
             }
             Outcome::Written { path, written } => {
                 if self.args.read_back {

@@ -96,10 +96,11 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let Some(output_text) = args.output.as_deref() else {
         let options = target.options(args, request.as_ref(), Output::Nowhere);
         let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
-        carrier.announce(&prepared);
+        carrier.announce(&prepared, false);
         let comparison = far_side.compare(&prepared.graph, prepared.removed());
         let next = format!("{} -o FILE.barge", typed());
-        return Ok(print_comparison(&comparison, &prepared.state(), args, Some(next), printer));
+        let code = print_comparison(&comparison, &prepared.state(), args, Some(next), printer);
+        return Ok(if prepared.failures.is_empty() { code } else { SOME_FAILED });
     };
     let output = output(Some(output_text), &args.carry)?;
     let options = target.options(args, request.as_ref(), output.clone());
@@ -138,6 +139,11 @@ fn print_comparison(
         (0, 0) => printer.line(&format!("NOTHING CHANGED: the base has all of {all}")),
         (0, gone) => printer.line(&format!("DONE: the base has all of {all}, and {gone} no longer wanted")),
         _ => printer.line(&format!("DONE: the base lacks something of {lacking} of {all}")),
+    }
+    let known = comparison.changed.len() + comparison.widened.len() + comparison.same;
+    if known == 0 && !comparison.removed.is_empty() {
+        let told = "the order is BASE, what the site has, then TARGET, what it should have".to_owned();
+        printer.warning("no name of the base is among those of the target", &[told]);
     }
     let lists =
         [("new", &comparison.new), ("changed", &comparison.changed), ("widened", &comparison.widened)];

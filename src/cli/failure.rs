@@ -239,6 +239,10 @@ impl From<PackError> for Failure {
                 return Self::new(BAD_INPUT, "nothing-requested", &error)
                     .hint("name the images that the request lists, from a place that still has them");
             }
+            PackError::OthersRequested => {
+                return Self::new(BAD_INPUT, "others-requested", &error)
+                    .hint("name them by the digests that the request has: barge inspect REQUEST shows them");
+            }
             PackError::BaseNotGiven { .. } => {
                 return Self::new(BASE_MISSING, "base-not-given", &error)
                     .hint("name what it follows too; `barge inspect` shows what that is");

@@ -250,9 +250,13 @@ impl Report<'_> {
                 counted(manifests, "manifest"),
                 bytes(self.taken.bytes()),
             ));
-            printer.line(&format!("  state    {}", inventory.state));
+            printer.line(&format!("  state    {}, of the names that it has here", inventory.state));
+            if images == 0 && inventory.failed.is_empty() {
+                let told = format!("{place} lists nothing: with this base everything travels");
+                printer.warning("no image was found", &[told]);
+            }
             printer.line(&format!(
-                "next: carry {path} to the packing side: barge pack IMAGE… --base {} -o update.oci.tar",
+                "next: carry {path} to the packing side: barge diff {} TARGET -o FILE.barge",
                 quoted(&path)
             ));
         }

@@ -92,7 +92,7 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
             let failure = Failure::usage(format!("{file}: {fault}"));
             if !args.target.keep_going {
                 return Err(Failure { code: super::failure::BAD_INPUT, kind: "damaged", ..failure }
-                    .hint("--keep-going pushes the images that are whole")
+                    .hint("--keep-going pushes what is whole; together with a top-up that may be everything")
                     .next(format!("barge verify {} --request resend.json", quoted(file))));
             }
             printer.warning("the bundle is damaged", &[failure.message]);

@@ -253,9 +253,10 @@ impl Shown<'_> {
         }
         match (self.requested, report.resend.is_empty()) {
             (Some(request), _) => {
+                let request = quoted(&request.display().to_string());
                 format!(
-                    "carry {} back to where {file} was packed, and have what it names sent",
-                    quoted(&request.display().to_string())
+                    "carry {request} back to where {file} was packed: barge pack --request {request} {file} -o \
+                     topup.barge, with the whole file; then push both"
                 )
             }
             (None, false) if !self.asked => format!("barge verify {file} --request resend.json"),

@@ -19,6 +19,18 @@ pub(super) fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) 
         if needing.is_empty() {
             return Err(PackError::NothingRequested);
         }
+        // Another image of the same name may need it too, and would turn the tag at the far side back to itself.
+        let meant: HashSet<&Digest> = request.images.iter().filter_map(|image| image.root.as_ref()).collect();
+        let needing: HashSet<Reference> = graph
+            .images
+            .iter()
+            .filter(|image| meant.is_empty() || meant.contains(graph.digest(image.root)))
+            .filter(|image| needing.contains(&image.name))
+            .map(|image| image.name.clone())
+            .collect();
+        if needing.is_empty() {
+            return Err(PackError::OthersRequested);
+        }
         survey.roots.retain(|root| needing.contains(&root.name));
         graph = Graph::build(survey, select).map_err(TransferError::from)?;
     }

@@ -313,6 +313,7 @@ impl<'a> Prepared<'a> {
     fn report(self, images: Vec<ImageReport>) -> Report {
         let content = self.content_in_place(&images);
         let missing = self.missing(&lock(&self.state.lost));
-        Report { content, images, missing, counts: self.state.counters.snapshot() }
+        let proved = !self.options.trust_manifests && self.options.presence == PresenceProof::Read;
+        Report { proved, content, images, missing, counts: self.state.counters.snapshot() }
     }
 }

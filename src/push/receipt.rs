@@ -78,6 +78,7 @@ pub fn receipt(report: &Report, naming: &Naming, bundles: Vec<Digest>) -> Invent
     let mut receipt =
         Inventory::new(Kind::Receipt, naming.destination.to_string(), Scope::Images, report.content.clone());
     receipt.bundles = bundles;
+    receipt.checked = report.proved;
     let outcomes = report.images.iter().map(|image| OutcomeRow {
         image: Some(image.name.clone()),
         new_root: image.new_root.clone(),

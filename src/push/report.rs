@@ -95,6 +95,8 @@ impl Counts {
 /// What came of a push.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
+    /// Whether all content was proved by reading or sent, and none taken for present because its manifest is there.
+    pub proved: bool,
     /// The images, sorted by name.
     pub images: Vec<ImageReport>,
     /// What was moved and what was not.

@@ -369,7 +369,7 @@ fn inspect_reads_requests() {
         .stdout_has("  registry.example/site/web:v1  ")
         .stdout_has("    2 blobs, ")
         .stdout_has("it does not say which images need 1 blob, ")
-        .stdout_has(&format!("next: barge pack --request {path} … -o topup.barge"));
+        .stdout_has(&format!("next: barge pack --request {path} -o topup.barge"));
     let document = barge(["inspect", &path, "--json"]).run().success().json();
     assert_eq!(document["images"][0]["wanted"]["count"], 1);
     assert_eq!(document["blobs"]["count"], 3);

@@ -43,8 +43,8 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
     let Some((target, sites)) = args.arguments.split_last().filter(|(_, sites)| !sites.is_empty()) else {
         return Err(Failure::usage("name the sites' inventories or receipts, then the target"));
     };
-    if args.join.is_request() || args.exit_code {
-        return Err(Failure::usage("--each goes with neither --request nor --exit-code"));
+    if args.join.is_request() || args.exit_code || !args.base.is_empty() {
+        return Err(Failure::usage("--each goes with none of --request, --exit-code and --base"));
     }
     let output = if args.carry.dry_run { Output::Nowhere } else { Output::Folder(folder(args)?.into()) };
     let target = Target::open(std::slice::from_ref(target), &args.image, client, printer)?;

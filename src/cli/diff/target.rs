@@ -41,7 +41,7 @@ impl Target {
         let files = texts.iter().filter(in_file).count();
         if files > 0 && files < texts.len() {
             return Err(Failure::usage("the target is either files or places at one registry, not both")
-                .hint("pack the images of the registry into a bundle first"));
+                .hint("the first argument is the base; further bases go with --base"));
         }
         if files == 0 {
             let parsed = texts.iter().map(|text| RegistryArgument::parse(text));

@@ -37,6 +37,30 @@ fn failure(kind: &'static str, message: String) -> Failure {
     Failure { code: BAD_INPUT, kind, ..Failure::usage(message) }.hint(READABLE)
 }
 
+/// Says how much of the target was looked at, and how closely.
+fn print_scope(found: &Inventory, target: &str, printer: &Printer) {
+    if found.kind() == Kind::Receipt {
+        if !found.checked {
+            printer.line("  checked  what was there before was not read, as the push was told");
+        }
+        return;
+    }
+    let scope = match found.scope {
+        Scope::Registry if target.contains('/') => {
+            format!("everything that the registry lists below {target}")
+        }
+        Scope::Registry => "everything that the registry lists".to_owned(),
+        Scope::Repositories => {
+            format!("all tags of {}", repositories_text(found.content.holdings.repositories().len()))
+        }
+        Scope::Images => "some images only".to_owned(),
+    };
+    let checked =
+        if found.checked { "every blob was read" } else { "blobs as manifests list them, not read" };
+    printer.line(&format!("  scope    {scope}"));
+    printer.line(&format!("  checked  {checked}"));
+}
+
 /// Shows an inventory or a receipt.
 pub(super) fn inventory(path: &Path, printer: &Printer) -> Result<u8, Failure> {
     let found = Inventory::read(path).map_err(|error| {
@@ -79,24 +103,13 @@ pub(super) fn inventory(path: &Path, printer: &Printer) -> Result<u8, Failure> {
         printer.line(&format!("  images   {counts}"));
     }
     let images = found.content.images.len();
-    let repositories = found.content.holdings.repositories().len();
     printer.line(&format!(
         "  holds    {}, {}, {}",
         counted(images, "image"),
         counted(blobs.count as usize, "blob"),
         bytes(blobs.bytes)
     ));
-    if !is_receipt {
-        let scope = match found.scope {
-            Scope::Registry => "everything that the registry lists".to_owned(),
-            Scope::Repositories => format!("all tags of {}", repositories_text(repositories)),
-            Scope::Images => "some images only".to_owned(),
-        };
-        let checked =
-            if found.checked { "every blob was read" } else { "blobs as manifests list them, not read" };
-        printer.line(&format!("  scope    {scope}"));
-        printer.line(&format!("  checked  {checked}"));
-    }
+    print_scope(&found, &target, printer);
     printer.line(&format!("  state    {}", clean(&found.state)));
     if !found.failed.is_empty() {
         printer.line(&format!("could not be read: {}", found.failed.len()));
@@ -130,7 +143,7 @@ pub(super) fn inventory(path: &Path, printer: &Printer) -> Result<u8, Failure> {
         "outcomes": outcomes,
         "path": path,
         "problems": problems,
-        "repositories": repositories,
+        "repositories": found.content.holdings.repositories().len(),
         "scope": found.scope,
         "state": found.state,
         "taken": found.taken,
@@ -180,7 +193,7 @@ pub(super) fn request(path: &Path, printer: &Printer) -> Result<u8, Failure> {
     if unowned.count > 0 {
         printer.line(&format!("  it does not say which images need {}", amount(&unowned)));
     }
-    let next = format!("barge pack --request {} … -o topup.barge", quoted(&shown.to_string()));
+    let next = format!("barge pack --request {} -o topup.barge", quoted(&shown.to_string()));
     printer.line(&format!("next: {next}"));
     let images: Vec<serde_json::Value> = found
         .images

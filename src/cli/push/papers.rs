@@ -66,6 +66,11 @@ impl Papers<'_> {
         Ok(())
     }
 
+    /// Returns the bundles as they were typed.
+    fn words(&self) -> String {
+        self.files.iter().map(|file| quoted(file)).collect::<Vec<_>>().join(" ")
+    }
+
     /// Returns where the request goes.
     fn request_path(&self) -> PathBuf {
         if let Some(path) = &self.args.request {
@@ -124,11 +129,20 @@ impl Papers<'_> {
             .copied()
             .filter(|(_, base)| base.kind == BaseKind::Bundle && !self.chain.has(base))
             .collect();
+        if let Some((bundle, _)) = relied.iter().find(|(_, base)| base.kind == BaseKind::Request) {
+            return failure
+                .hint(format!(
+                    "{} only tops up a bundle that lacked something: name that bundle too",
+                    file_name(bundle.path())
+                ))
+                .next(format!("barge push BUNDLE {} {}", self.words(), quoted(self.target)));
+        }
         if let [(bundle, base), ..] = not_given[..] {
             let own = file_name(bundle.path());
             let name = base.name.clone().unwrap_or_else(|| format!("barge-{}.oci.tar", base.id.short()));
             failure = failure
-                .hint(format!("{own} follows {name} ({}…), which was not given: have it?", base.id.short()));
+                .hint(format!("{own} follows {name} ({}…), which was not given: have it?", base.id.short()))
+                .hint("if not, carry the list back; what comes of it is pushed together with this");
             let names: BTreeSet<&str> =
                 not_given.iter().filter_map(|(_, base)| base.name.as_deref()).collect();
             let mut words: Vec<&str> =
@@ -339,7 +353,8 @@ pub(super) fn pieces(count: usize) -> String {
 }
 
 fn top_up(path: &Path) -> String {
-    format!("barge pack --request {} … -o topup.barge", quoted(&path.display().to_string()))
+    let path = quoted(&path.display().to_string());
+    format!("carry {path} to the packing side: barge pack --request {path} -o topup.barge")
 }
 
 fn file_name(path: &Path) -> String {

@@ -121,3 +121,87 @@ fn credentials_are_in_no_command_that_is_suggested() {
     let shown = desk.run("diff jan.oci.tar feb.oci.tar --creds registry.example=robot:secret");
     shown.stdout_has("next: barge diff jan.oci.tar feb.oci.tar -o FILE.barge").never_says("secret");
 }
+
+/// Overwrites a layer of a bundle that is a file.
+fn damage(desk: &Desk, name: &str, digest: &barge::oci::Digest) {
+    let bundle = barge::bundle::Bundle::open(&desk.path(name)).unwrap();
+    let (_, row) = bundle.record().unwrap().blobs.find(digest).unwrap();
+    let at = (bundle.archive().unwrap().head_length + row.offset) as usize;
+    let mut bytes = desk.bytes(name);
+    bytes[at + 5] ^= 1;
+    std::fs::write(desk.path(name), bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_bundle_and_its_top_up_are_as_good_as_a_whole_one() {
+    let (desk, _) = months();
+    let b = Hostile::honest();
+    std::fs::copy(desk.path("feb.oci.tar"), desk.path("damaged.oci.tar")).unwrap();
+    damage(&desk, "damaged.oci.tar", &super::shared().digest);
+    desk.fails("verify damaged.oci.tar --request resend.json", 1);
+    desk.run("pack --request resend.json feb.oci.tar -o topup.barge");
+    for order in ["damaged.oci.tar topup.barge", "topup.barge damaged.oci.tar"] {
+        desk.run(&format!("push {order} {}", b.host()));
+    }
+    Month::february().assert_at(b.host(), "");
+    desk.run("merge damaged.oci.tar topup.barge -o mended.oci.tar");
+    assert!(desk.bytes("mended.oci.tar") == desk.bytes("feb.oci.tar"));
+}
+
+#[test]
+fn a_top_up_has_the_images_that_were_meant_and_no_others_of_their_names() {
+    let (desk, _) = months();
+    let b = Hostile::honest();
+    desk.run(&format!("push jan.oci.tar {}", b.host()));
+    desk.run(&format!("inventory {} -o b.json", b.host()));
+    desk.run("diff b.json feb.oci.tar -o feb.barge");
+    let empty = Hostile::honest();
+    desk.fails(&format!("push feb.barge {} --request missing.json", empty.host()), 5);
+    // January has what is missing too, under a tool that is another one.
+    desk.run("pack --request missing.json jan.oci.tar -o topup.barge").stderr_has("in none of the images");
+    let names: Vec<String> =
+        desk.record("topup.barge").images.iter().map(|image| image.name.path()).collect();
+    assert_eq!(names, ["team/app:v1"]);
+    desk.run(&format!("pack {}/team/tool:v1 -o tool.oci.tar", b.host()));
+    let others = desk.fails("pack --request missing.json tool.oci.tar -o x.barge", 3);
+    others.stderr_has("not those that the request is for");
+}
+
+#[test]
+fn names_below_the_same_path_are_the_same() {
+    let (desk, a) = months();
+    let same = desk.run(&format!("diff {0}/team/ {0}/team/", a.host()));
+    same.stdout_has("NOTHING CHANGED");
+}
+
+#[test]
+fn the_newest_receipt_says_what_a_name_means() {
+    let (desk, _) = months();
+    let b = Hostile::honest();
+    desk.run(&format!("push jan.oci.tar {} --receipt jan.json", b.host()));
+    let mut january = desk.json("jan.json");
+    january["taken"] = "2026-01-01T00:00:00Z".into();
+    std::fs::write(desk.path("jan.json"), january.to_string()).unwrap();
+    desk.run(&format!("push feb.oci.tar {} --receipt feb.json", b.host()));
+    for bases in ["jan.json feb.oci.tar --base feb.json", "feb.json feb.oci.tar --base jan.json"] {
+        desk.run(&format!("diff {bases}")).stdout_has("NOTHING CHANGED");
+    }
+    desk.run("diff feb.json jan.oci.tar --base jan.json").stdout_has("changed");
+}
+
+#[test]
+fn a_full_bundle_that_no_delta_follows_is_told_apart() {
+    let (desk, a) = months();
+    desk.run("diff jan.oci.tar feb.oci.tar -o feb.barge");
+    Month::march().fill(a.host());
+    desk.run(&format!("pack {} -o mar.oci.tar", Month::march().names(a.host()).join(" ")));
+    let told = desk.run("merge jan.oci.tar feb.barge mar.oci.tar -o x.oci.tar");
+    told.stderr_has("means different images in bundles that do not follow each other");
+}
+
+#[test]
+fn a_document_is_told_from_a_bundle() {
+    let (desk, a) = months();
+    desk.run(&format!("inventory {} -o a.json", a.host()));
+    desk.fails("merge a.json jan.oci.tar -o x.oci.tar", 3).stderr_has("it is a JSON document and no bundle");
+}

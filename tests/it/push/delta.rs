@@ -140,7 +140,7 @@ fn a_base_collected_behind_a_cache_changes_nothing_and_is_asked_for() {
     failed
         .stderr_has("1 of 2 images need it; 1 could go on with --keep-going")
         .stderr_has("as after a garbage collection: carry the request back")
-        .stderr_has("next: barge pack --request mar.request.json … -o topup.barge");
+        .stderr_has("barge pack --request mar.request.json -o topup.barge");
     let request = month.file("mar.request.json");
     let app = format!("{}/team/app:v2", month.source.host());
     assert_eq!(wanted(&request), (vec![month.base.digest.clone()], vec![app.clone()]));
