@@ -84,15 +84,15 @@ impl Job<'_> {
         bars.clear();
         print_client_warnings(&self.client, printer);
         let report = report.map_err(|error| failure_of(&error, self))?;
-        self.write_digest_map(&report)?;
+        let mapped = self.write_digest_map(&report);
         let receipt = self.papers.as_ref().map(|papers| papers.receipt(self, &report, &failures));
-        // What was pushed is told whatever becomes of the receipt.
+        // What was pushed is told whatever becomes of the files.
         let written = match (&self.papers, &receipt) {
             (Some(papers), Some(receipt)) => papers.write_receipt(receipt),
             _ => Ok(()),
         };
         let code = self.print(&report, &failures, receipt.as_ref(), began, printer);
-        written.map(|()| code)
+        written.and(mapped).map(|()| code)
     }
 
     fn rehearse(&self, prepared: &Prepared<'_>, printer: &Printer) -> Result<u8, Failure> {

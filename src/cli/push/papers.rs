@@ -58,7 +58,12 @@ impl Papers<'_> {
     /// something else.
     pub(super) fn check(&self) -> Result<(), Failure> {
         if let Some(path) = &self.args.receipt {
-            check_file(path, "--receipt", "a receipt", |path| Inventory::read(path).is_ok())?;
+            // That of another site is what its next bundle is made on.
+            let target = self.target.strip_prefix("docker://").unwrap_or(self.target).trim_end_matches('/');
+            let fits = |receipt: Inventory| receipt.target.is_none_or(|of| of == target);
+            check_file(path, "--receipt", "a receipt of this target", |path| {
+                Inventory::read(path).is_ok_and(fits)
+            })?;
         }
         if let Some(path) = &self.args.request {
             check_file(path, "--request", "a request", |path| Request::read(path).is_ok())?;

@@ -205,3 +205,16 @@ fn a_document_is_told_from_a_bundle() {
     desk.run(&format!("inventory {} -o a.json", a.host()));
     desk.fails("merge a.json jan.oci.tar -o x.oci.tar", 3).stderr_has("it is a JSON document and no bundle");
 }
+
+#[test]
+fn the_receipt_of_another_site_is_not_replaced() {
+    let (desk, _) = months();
+    let (b, c) = (Hostile::honest(), Hostile::honest());
+    for _ in 0..2 {
+        desk.run(&format!("push jan.oci.tar {} --receipt r.json", b.host()));
+    }
+    let before = desk.bytes("r.json");
+    let refused = desk.fails(&format!("push jan.oci.tar {} --receipt r.json", c.host()), 3);
+    refused.stderr_has("is not a receipt of this target");
+    assert!(c.writes().is_empty() && desk.bytes("r.json") == before);
+}
