@@ -16,16 +16,10 @@ use crate::graph::reliance::{BaseEntry, BaseKind, Seen};
 use crate::graph::spool::Spool;
 use crate::graph::survey::{Options, Survey, SurveyError, Wish};
 use crate::graph::{Graph, GraphError, NodeId, Presence};
-use crate::inventory::{INVENTORY_TYPE, Inventory, InventoryError, RECEIPT_TYPE};
+use crate::inventory::{INVENTORY_TYPE, Inventory, InventoryError, MAX_SIZE, RECEIPT_TYPE, ZSTD_MAGIC};
 use crate::oci::{Algorithm, Digest, Hasher, Reference, RepositoryName};
 use crate::select::{Attachments, Reason};
 use crate::store::{Source, StoreError};
-
-/// The first bytes of a zstd frame.
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-
-/// More than any document has: what unpacks to more is cut off there.
-const MAX_SIZE: u64 = 1 << 30;
 
 /// Why a base can't be loaded.
 #[derive(Debug, thiserror::Error)]

@@ -19,11 +19,11 @@ const FORMAT_VERSION: &str = "1.0";
 /// The major version that can be read.
 const FORMAT_MAJOR: &str = "1";
 /// The first bytes of a zstd frame.
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+pub(crate) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Level of compression: digests are random, so a higher one gains nothing.
 const COMPRESSION: i32 = 9;
 /// More than any inventory has: what unpacks to more is refused.
-const MAX_SIZE: u64 = 1 << 30;
+pub(crate) const MAX_SIZE: u64 = 1 << 30;
 
 /// Which of the two documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use document::{
     FailedRow, INVENTORY_TYPE, Inventory, InventoryError, Kind, OutcomeRow, RECEIPT_TYPE, Scope, age, now,
 };
+pub(crate) use document::{MAX_SIZE, ZSTD_MAGIC};
 pub use holdings::{Gathering, Held, Holdings, HoldingsError};
 pub use state::state_code;
 

@@ -14,7 +14,7 @@ fn bases(desk: &Desk, january: &Month, a: &str, b: &str, kind: &str) -> Vec<Stri
             barge(["inventory", &format!("{b}/{kind}/"), "-o"]).arg(desk.path("b.json")).run().success();
             vec![desk.text("b.json")]
         }
-        "receipt" => vec![desk.text("b-receipt.json")],
+        "receipt" => vec![desk.text("receipt.json")],
         "bundle" => vec![jan],
         "sidecar" => vec![desk.text("jan.barge.json")],
         "registry" => vec![format!("{b}/{kind}/")],
@@ -57,8 +57,8 @@ fn a_delta_on_any_kind_of_base_makes_b_what_a_is() {
     let place = |kind: &str| kind.replace(' ', "-");
     for kind in kinds {
         let target = format!("{}/{}", b.host(), place(kind));
-        let push =
-            barge(["push", &desk.text("jan.oci.tar"), &target, "--receipt", &desk.text("b-receipt.json")]);
+        let receipt = desk.text(&format!("{}.json", place(kind)));
+        let push = barge(["push", &desk.text("jan.oci.tar"), &target, "--receipt", &receipt]);
         push.run().success().stdout_has("as the bundle says");
     }
     let given = kinds.map(|kind| bases(&desk, &january, a.host(), b.host(), kind));
