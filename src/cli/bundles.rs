@@ -2,25 +2,28 @@
 
 use std::sync::Arc;
 
-use barge::bundle::Bundle;
-use barge::bundle::Union;
 use barge::bundle::chain::{Chain, Unfollowed};
+use barge::bundle::{Bundle, Union};
 use barge::graph::survey::Wish;
 use barge::store::Source;
 
 use super::failure::{BAD_INPUT, BASE_MISSING, Failure};
 use super::printer::{Printer, quoted};
 
-/// Opens bundles and puts them in order. None of them may be damaged.
-pub fn open_chain(files: &[String]) -> Result<Chain, Failure> {
+/// Opens bundles and puts them in order. A damaged one is an error, or only told where there is `tolerant` to tell it:
+/// then what is whole in it counts.
+pub fn open_chain(files: &[String], tolerant: Option<&Printer>) -> Result<Chain, Failure> {
     let mut bundles = Vec::new();
     for file in files {
         let path = file.strip_prefix("oci-archive:").or_else(|| file.strip_prefix("oci:")).unwrap_or(file);
         let bundle = Bundle::open(path.as_ref())?;
         if let Some(fault) = bundle.fault() {
             let failure = Failure::usage(format!("{file}: {fault}"));
-            return Err(Failure { code: BAD_INPUT, kind: "damaged", ..failure }
-                .next(format!("barge verify {} --request resend.json", quoted(file))));
+            let Some(printer) = tolerant else {
+                return Err(Failure { code: BAD_INPUT, kind: "damaged", ..failure }
+                    .next(format!("barge verify {} --request resend.json", quoted(file))));
+            };
+            printer.warning("the bundle is damaged", &[failure.message]);
         }
         bundles.push(Arc::new(bundle));
     }

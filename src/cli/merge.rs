@@ -41,7 +41,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
-    let chain = open_chain(&args.bundles)?;
+    let chain = open_chain(&args.bundles, None)?;
     note_failed(&chain, printer);
     let (union, wishes) = wishes(&chain, &args.image)?;
     let all_deltas = chain.is_all_deltas();

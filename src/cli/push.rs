@@ -7,10 +7,8 @@ mod print;
 mod target;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use barge::bundle::chain::Chain;
-use barge::bundle::{Bundle, Held};
+use barge::bundle::Held;
 use barge::input::{Opener, parse_argument, read_list};
 use barge::oci::{Platform, Reference};
 use barge::push::names::Destination;
@@ -21,7 +19,7 @@ use self::job::Job;
 use self::papers::{PaperArgs, Papers};
 use self::target::{TargetArgs, destination};
 use super::args::{RegistryArgs, parse_platform};
-use super::bundles::{note_failed, sources, wishes};
+use super::bundles::{note_failed, open_chain, sources, wishes};
 use super::failure::Failure;
 use super::printer::{Printer, quoted};
 
@@ -84,22 +82,14 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         return Err(Failure::usage("name the bundles, then the registry"));
     };
     let destination = destination(target)?;
-    let mut bundles = Vec::new();
-    for file in files {
-        let path = file.strip_prefix("oci-archive:").or_else(|| file.strip_prefix("oci:")).unwrap_or(file);
-        let bundle = Bundle::open(path.as_ref())?;
-        if let Some(fault) = bundle.fault() {
-            let failure = Failure::usage(format!("{file}: {fault}"));
-            if !args.target.keep_going {
-                return Err(Failure { code: super::failure::BAD_INPUT, kind: "damaged", ..failure }
-                    .hint("--keep-going pushes what is whole; together with a top-up that may be everything")
-                    .next(format!("barge verify {} --request resend.json", quoted(file))));
+    let chain =
+        open_chain(files, args.target.keep_going.then_some(printer)).map_err(|failure| {
+            match failure.kind {
+                "damaged" => failure
+                    .hint("--keep-going pushes what is whole; together with a top-up that may be everything"),
+                _ => failure,
             }
-            printer.warning("the bundle is damaged", &[failure.message]);
-        }
-        bundles.push(Arc::new(bundle));
-    }
-    let chain = Chain::of(bundles)?;
+        })?;
     note_failed(&chain, printer);
     let (union, wishes) = wishes(&chain, &args.image)?;
     let select = Held(&union);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::asked::Recorded;
 use super::{Asked, Leftover, PackError};
 use crate::graph::survey::{Failure, Survey};
-use crate::graph::{Graph, NodeId, Presence};
+use crate::graph::{Graph, Image, NodeId, Presence};
 use crate::oci::{Digest, Reference};
 use crate::request::Request;
 use crate::select::{Reason, Select};
@@ -15,22 +15,7 @@ use crate::transfer::{TransferError, archive};
 pub(super) fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) -> Result<Graph, PackError> {
     let mut graph = Graph::build(survey, select).map_err(TransferError::from)?;
     if let Some(request) = &asked.request {
-        let needing = images_needing(&graph, request);
-        if needing.is_empty() {
-            return Err(PackError::NothingRequested);
-        }
-        // Another image of the same name may need it too, and would turn the tag at the far side back to itself.
-        let meant: HashSet<&Digest> = request.images.iter().filter_map(|image| image.root.as_ref()).collect();
-        let needing: HashSet<Reference> = graph
-            .images
-            .iter()
-            .filter(|image| meant.is_empty() || meant.contains(graph.digest(image.root)))
-            .filter(|image| needing.contains(&image.name))
-            .map(|image| image.name.clone())
-            .collect();
-        if needing.is_empty() {
-            return Err(PackError::OthersRequested);
-        }
+        let needing = images_needing(&graph, request)?;
         survey.roots.retain(|root| needing.contains(&root.name));
         graph = Graph::build(survey, select).map_err(TransferError::from)?;
     }
@@ -38,11 +23,21 @@ pub(super) fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) 
     Ok(graph)
 }
 
-/// Returns the names of the images that need something of what is asked for.
-fn images_needing(graph: &Graph, request: &Request) -> HashSet<Reference> {
+/// Returns the names of the images that need something of what is asked for, of those that the request is about: another
+/// image of the same name may need it too, and would turn the tag at the far side back to itself.
+fn images_needing(graph: &Graph, request: &Request) -> Result<HashSet<Reference>, PackError> {
     let is_wanted = |id: &NodeId| request.find(graph.digest(*id)).is_some();
-    let needing = graph.images.iter().filter(|image| graph.image_closure(image).iter().any(is_wanted));
-    needing.map(|image| image.name.clone()).collect()
+    let mut needing: Vec<&Image> =
+        graph.images.iter().filter(|image| graph.image_closure(image).iter().any(is_wanted)).collect();
+    if needing.is_empty() {
+        return Err(PackError::NothingRequested);
+    }
+    let meant: HashSet<&Digest> = request.images.iter().filter_map(|image| image.root.as_ref()).collect();
+    needing.retain(|image| meant.is_empty() || meant.contains(graph.digest(image.root)));
+    if needing.is_empty() {
+        return Err(PackError::OthersRequested);
+    }
+    Ok(needing.into_iter().map(|image| image.name.clone()).collect())
 }
 
 /// Leaves out what the far side has.

@@ -107,7 +107,9 @@ pub enum PushError {
     },
 }
 
-fn pieces_are(count: usize) -> String {
+/// Returns `1 piece of content is`, `2 pieces of content are`.
+#[must_use]
+pub fn pieces_are(count: usize) -> String {
     if count == 1 { "1 piece of content is".to_owned() } else { format!("{count} pieces of content are") }
 }
 

@@ -4,9 +4,9 @@
 //! repositories and tags stand in it too, so that a run that is taken up asks for nothing twice.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +16,7 @@ use super::StocktakeError;
 use crate::inventory::{FailedRow, ImageRow, now};
 use crate::oci::Digest;
 use crate::transfer::TransferError;
+use crate::transfer::journal::open_locked;
 
 /// Version of the lines; a journal of another version is begun anew.
 const VERSION: u32 = 1;
@@ -115,21 +116,8 @@ impl Journal {
     /// [`TransferError::Busy`] if another process holds it, [`TransferError::Local`] for what the system says.
     pub fn open(path: &Path, question: &Digest, restart: bool) -> Result<(Self, Earlier), StocktakeError> {
         let local = |action| move |source| TransferError::Local { path: path.to_owned(), action, source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(local("the journal can't be opened"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(TransferError::Busy(path.to_owned()).into()),
-            // A file system without locks: two runs at once would each ask everything, and the last one win.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(local("the journal can't be locked")(error).into()),
-        }
+        // Without locks two runs at once would each ask everything, and the last one win.
+        let file = open_locked(path, path)?;
         let (earlier, end) = if restart {
             (None, 0)
         } else {

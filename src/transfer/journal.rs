@@ -94,6 +94,29 @@ pub struct Journal {
     end: u64,
 }
 
+/// Opens a journal that nobody else works with, or makes it, for its owner only. On a file system without locks it is
+/// opened all the same.
+///
+/// # Errors
+/// [`TransferError::Busy`] with `busy` if another process holds it, [`TransferError::Local`] for what the system says.
+pub(crate) fn open_locked(path: &Path, busy: &Path) -> Result<File, TransferError> {
+    let local = |action| move |source| TransferError::Local { path: path.to_owned(), action, source };
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(local("the journal can't be opened"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(TransferError::Busy(busy.to_owned())),
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(local("the journal can't be locked")(error)),
+    }
+}
+
 impl Journal {
     /// Opens the journal at `path`, or starts one, for the arguments with this digest.
     ///
@@ -111,21 +134,8 @@ impl Journal {
         restart: bool,
     ) -> Result<Self, TransferError> {
         let local = |action| move |source| TransferError::Local { path: path.to_owned(), action, source };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(local("the journal can't be opened"))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(TransferError::Busy(partial.to_owned())),
-            // A file system without locks: the exclusive creation of the partial file still guards it.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(error)) => return Err(local("the journal can't be locked")(error)),
-        }
+        // Without locks the exclusive creation of the partial file still guards it.
+        let file = open_locked(path, partial)?;
         let mut earlier = Earlier::default();
         let (mut begun, mut complete) = (None, false);
         let length = |line: &Line| match line {

@@ -56,7 +56,7 @@ impl Target {
         {
             return Ok(Self::Inventory(Box::new(inventory)));
         }
-        let chain = open_chain(texts)?;
+        let chain = open_chain(texts, None)?;
         note_failed(&chain, printer);
         Ok(Self::Bundles(Box::new(chain)))
     }

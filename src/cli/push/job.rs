@@ -9,14 +9,14 @@ use barge::graph::survey::{self, Survey, Wish};
 use barge::push::names::Naming;
 use barge::push::report::Report;
 use barge::push::source::Known;
-use barge::push::{Prepared, PushError};
+use barge::push::{Prepared, PushError, pieces_are};
 use barge::select::{Attachments, Select};
 use barge::store::Source;
 use barge::store::registry::Client;
 use serde_json::json;
 
 use super::fault::failure_of;
-use super::papers::{Papers, pieces};
+use super::papers::Papers;
 use super::print::digest_map;
 use super::target::TargetArgs;
 use crate::cli::failure::{Failure, SOME_FAILED, chain};
@@ -126,7 +126,7 @@ impl Job<'_> {
                     "{} of {} would be left out: {} nowhere",
                     shortage.affected,
                     counted(shortage.images, "image"),
-                    pieces(shortage.missing.len())
+                    pieces_are(shortage.missing.len())
                 ),
                 &left_out,
             );

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use barge::bundle::chain::Chain;
+use barge::bundle::chain::{Chain, file_name};
 use barge::bundle::{Bundle, Union};
 use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::graph::survey::Failure as Unread;
 use barge::inventory::{Inventory, OutcomeRow, state_code};
 use barge::oci::{Digest, Platform, Reference};
 use barge::push::report::{ImageOutcome, Report};
-use barge::push::{Missing, Shortage};
+use barge::push::{Missing, Shortage, pieces_are};
 use barge::request::{Request, WantedBlob, WantedImage};
 use barge::select::Reason;
 use barge::store::StoreError;
@@ -138,12 +138,12 @@ impl Papers<'_> {
             return failure
                 .hint(format!(
                     "{} only tops up a bundle that lacked something: name that bundle too",
-                    file_name(bundle.path())
+                    file_name(bundle)
                 ))
                 .next(format!("barge push BUNDLE {} {}", self.words(), quoted(self.target)));
         }
         if let [(bundle, base), ..] = not_given[..] {
-            let own = file_name(bundle.path());
+            let own = file_name(bundle);
             let name = base.name.clone().unwrap_or_else(|| format!("barge-{}.oci.tar", base.id.short()));
             failure = failure
                 .hint(format!("{own} follows {name} ({}…), which was not given: have it?", base.id.short()))
@@ -270,7 +270,7 @@ impl Papers<'_> {
         let count = request.blobs.len();
         match self.write_request(request) {
             Ok(path) => {
-                printer.line(&format!("  {} missing, listed in {}", pieces(count), path.display()));
+                printer.line(&format!("  {} missing, listed in {}", pieces_are(count), path.display()));
                 Some(top_up(&path))
             }
             Err(why) => {
@@ -353,15 +353,7 @@ fn check_file(path: &Path, flag: &str, what: &str, fits: impl Fn(&Path) -> bool)
     })
 }
 
-pub(super) fn pieces(count: usize) -> String {
-    if count == 1 { "1 piece of content is".to_owned() } else { format!("{count} pieces of content are") }
-}
-
 fn top_up(path: &Path) -> String {
     let path = quoted(&path.display().to_string());
     format!("carry {path} to the packing side: barge pack --request {path} -o topup.barge")
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
