@@ -19,6 +19,7 @@
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
 //! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent and why, several that follow each other, `verify`, `inspect` | |
 //! | [`inventory`] | the documents that are carried back: inventories, receipts, state codes | do network I/O |
+//! | [`delta`] | rebuilding a layer from an old one: gzip streams taken apart and joined, patches, making them | know of registries |
 //! | [`store`] | places that hold blobs: archives, layouts, docker archives, registries (the only HTTP) | know of verbs |
 //! | [`oci`] | the standard's values: digest, reference, platform, descriptor, manifest views, media types | do I/O |
 //!
@@ -28,6 +29,7 @@
 
 pub mod base;
 pub mod bundle;
+pub mod delta;
 pub mod graph;
 pub mod input;
 pub mod inventory;

@@ -1,0 +1,1 @@
+//! Taking gzip streams apart and joining them again.

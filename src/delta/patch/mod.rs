@@ -1,0 +1,1 @@
+//! The patch format, and rebuilding by it.
