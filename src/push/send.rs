@@ -5,10 +5,10 @@ use std::sync::Mutex;
 
 use super::lock;
 use crate::oci::Digest;
+use crate::store::body::{Body, Start};
 use crate::store::registry::{Repository, UploadSession};
 use crate::store::{Result, Source, StoreError};
 use crate::transfer::Progress;
-use crate::transfer::body::{Body, Start};
 
 /// How far apart the states are from which a broken upload can go on without hashing from the beginning, in bytes. A
 /// state takes some hundred bytes, so a blob of a terabyte keeps a few megabytes of them.

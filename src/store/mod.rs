@@ -4,6 +4,7 @@
 //! ([`read_manifest`] for manifests, the transfer for blobs). Stores know nothing of verbs or terminals.
 
 pub mod archive;
+pub mod body;
 pub mod docker_archive;
 mod error;
 pub mod layout;

@@ -1,8 +1,8 @@
 //! Fetching one blob piece by piece into some place.
 
 use super::Progress;
-use super::body::{Body, Start};
 use crate::oci::Digest;
+use crate::store::body::{Body, Start};
 use crate::store::{Source, StoreError};
 
 /// Length of the pieces in which blobs are read and written, in bytes. Larger ones gain nothing measurable, and every

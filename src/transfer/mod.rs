@@ -3,7 +3,6 @@
 //! Nothing here knows of terminals: whoever wants to show something implements [`Progress`].
 
 pub mod archive;
-pub mod body;
 mod error;
 pub mod fetch;
 pub mod journal;

@@ -107,7 +107,11 @@ impl<'a> Body<'a> {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Some(error),
+                // A source that says itself what is wrong is not asked again.
+                Err(error) => match error.downcast::<StoreError>() {
+                    Ok(error) => return Err(error),
+                    Err(error) => Some(error),
+                },
             };
             self.reader = None;
             self.fruitless += 1;
