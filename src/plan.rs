@@ -8,9 +8,9 @@ use crate::graph::{Graph, Kind, NodeId, Presence};
 use crate::oci::{Digest, Platform, Reference};
 use crate::select::Reason;
 
-/// Returns the nodes whose content goes into a bundle, in the order of the file: manifests (those kept of platforms
-/// that are not selected too), then configurations, then everything else; within each, depth-first over the images
-/// sorted by name.
+/// Returns the nodes whose content or patches go into a bundle, in the order of the file: manifests (those kept of
+/// platforms that are not selected too), then configurations, then everything else; within each, depth-first over the
+/// images sorted by name; and last, by digest, what only patches build on.
 #[must_use]
 pub fn file_order(graph: &Graph) -> Vec<NodeId> {
     let section = |kind: Kind| match kind {
@@ -18,14 +18,17 @@ pub fn file_order(graph: &Graph) -> Vec<NodeId> {
         Kind::Config => 1,
         Kind::Layer | Kind::Opaque => 2,
     };
-    let held = |presence: Presence| matches!(presence, Presence::Shipped | Presence::Unshipped);
+    let held = |presence: Presence| !matches!(presence, Presence::Absent(_));
     let mut order: Vec<(u8, NodeId)> = graph
         .nodes()
-        .filter(|(_, _, node)| held(node.presence))
+        .filter(|(id, _, node)| held(node.presence) && !graph.is_support(*id))
         .map(|(id, _, node)| (section(node.kind), id))
         .collect();
     order.sort_unstable();
-    order.into_iter().map(|(_, id)| id).collect()
+    let mut support: Vec<NodeId> =
+        graph.nodes().map(|(id, ..)| id).filter(|id| graph.is_support(*id)).collect();
+    support.sort_by(|a, b| graph.digest(*a).cmp(graph.digest(*b)));
+    order.into_iter().map(|(_, id)| id).chain(support).collect()
 }
 
 /// What one image of a plan amounts to.
@@ -60,8 +63,22 @@ pub struct Summary {
     pub deduplicated_bytes: u64,
     /// How many pieces of content are left out, by reason.
     pub absent: BTreeMap<Reason, (usize, u64)>,
+    /// What travels as patches.
+    pub patched: Patched,
     /// The largest pieces, largest first, with the first image that needs each.
     pub largest: Vec<Item>,
+}
+
+/// What travels as patches, in a summary.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Patched {
+    /// How many pieces of content.
+    pub count: usize,
+    /// Bytes of the patches.
+    pub bytes: u64,
+    /// Bytes of the content that is rebuilt by them.
+    pub content_bytes: u64,
 }
 
 /// One piece of content in a summary.
@@ -87,8 +104,8 @@ pub fn summarize(graph: &Graph) -> Summary {
     for (at, image) in graph.images.iter().enumerate() {
         let mut bytes = 0;
         for id in graph.image_closure(image) {
-            if graph.node(id).presence == Presence::Shipped {
-                bytes += graph.node(id).size;
+            if matches!(graph.node(id).presence, Presence::Shipped | Presence::Patched) {
+                bytes += graph.travelling(id).1;
                 owner.entry(id).or_insert(at);
             }
         }
@@ -116,11 +133,21 @@ pub fn summarize(graph: &Graph) -> Summary {
                 *count += 1;
                 *bytes += node.size;
             }
+            Presence::Patched => {
+                let (_, size, _) = graph.travelling(id);
+                summary.blobs += 1;
+                summary.bytes += size;
+                summary.patched.count += 1;
+                summary.patched.bytes += size;
+                summary.patched.content_bytes += node.size;
+                travelling.push(id);
+            }
             Presence::Unshipped => {}
         }
     }
-    summary.deduplicated_bytes = all - summary.bytes;
-    travelling.sort_by_key(|id| (std::cmp::Reverse(graph.node(*id).size), *id));
+    // What only patches build on is of no image.
+    summary.deduplicated_bytes = u64::saturating_sub(all, summary.bytes);
+    travelling.sort_by_key(|id| (std::cmp::Reverse(graph.travelling(*id).1), *id));
     summary.largest = travelling
         .into_iter()
         .take(LARGEST)
@@ -128,7 +155,7 @@ pub fn summarize(graph: &Graph) -> Summary {
             let image = &graph.images[*owner.get(&id)?];
             Some(Item {
                 digest: graph.digest(id).clone(),
-                size: graph.node(id).size,
+                size: graph.travelling(id).1,
                 image: image.name.clone(),
             })
         })

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 
 use oci_spec::image::{DescriptorBuilder, ImageIndexBuilder, MediaType, OciLayoutBuilder};
 
+use super::patches::{ContentRow, FEATURE, PATCH_TYPE, PatchRow, PatchTable};
 use super::record::{
     AttachedEntry, BaseRecord, FORMAT_VERSION, FailedEntry, ImageEntry, RECORD_PATH, RECORD_TYPE, Record,
 };
@@ -86,7 +87,9 @@ impl Head {
         let missing: HashSet<NodeId> = gaps.iter().map(|at| order[*at]).collect();
         let (mut whole, mut failed) = (Vec::new(), Vec::new());
         for image in &graph.images {
-            if missing.is_empty() || !graph.image_closure(image).iter().any(|id| missing.contains(id)) {
+            if missing.is_empty()
+                || !graph.with_support(graph.image_closure(image)).iter().any(|id| missing.contains(id))
+            {
                 whole.push(image);
             } else {
                 failed.push(FailedEntry {
@@ -100,18 +103,24 @@ impl Head {
 
         let mut at = 0;
         let rows = order.iter().enumerate().map(|(place, id)| {
-            let node = graph.node(*id);
-            let digest = graph.digest(*id).clone();
+            let (digest, size, _) = graph.travelling(*id);
             let path = digest.blob_path();
-            let offset = at + header_length(&path, node.size);
-            at += entry_length(&path, node.size);
-            let role = if gaps.contains(&place) { Role::Gap } else { role(node.kind, node.presence) };
-            BlobRow { digest, media_type: graph.media_type(*id).to_owned(), offset, role, size: node.size }
+            let offset = at + header_length(&path, size);
+            at += entry_length(&path, size);
+            let (role, media_type) = match graph.node(*id).presence {
+                Presence::Patched => (Role::Patch, PATCH_TYPE),
+                _ if graph.is_support(*id) => (Role::Base, graph.media_type(*id)),
+                presence => (role(graph.node(*id).kind, presence), graph.media_type(*id)),
+            };
+            let role = if gaps.contains(&place) { Role::Gap } else { role };
+            BlobRow { digest: digest.clone(), media_type: media_type.to_owned(), offset, role, size }
         });
         let blobs = BlobTable::new(rows)?;
         let body_length = at;
         // A tool that knows nothing of deltas must find nothing to import, never half an image.
-        let is_relied_on = |id: &NodeId| graph.node(*id).presence == Presence::Absent(Reason::Base);
+        let is_relied_on = |id: &NodeId| {
+            matches!(graph.node(*id).presence, Presence::Absent(Reason::Base) | Presence::Patched)
+        };
         let importable: Vec<&Image> = whole
             .iter()
             .filter(|image| !graph.image_closure(image).iter().any(is_relied_on))
@@ -119,11 +128,13 @@ impl Head {
             .collect();
         let index = index(graph, &importable)?;
         let docker_manifest = docker_manifest(graph, &whole)?;
+        let patches = patches(graph);
         let record = Record {
             absent: absent(graph)?,
             base: graph.reliance.as_ref().map(|reliance| {
                 Box::new(BaseRecord {
                     bases: reliance.bases.clone(),
+                    content: far_content(&reliance.content),
                     removed: reliance.removed.clone(),
                     repositories: reliance.repositories.clone(),
                 })
@@ -135,7 +146,8 @@ impl Head {
             images: whole.iter().map(|image| image_entry(graph, image)).collect(),
             index: Digest::sha256(&index),
             media_type: RECORD_TYPE.to_owned(),
-            requires: Vec::new(),
+            requires: if patches.is_empty() { Vec::new() } else { vec![FEATURE.to_owned()] },
+            patches,
         };
         let (id, record_size) = record.id();
         Ok(Self { record, id, record_size, index, docker_manifest, body_length })
@@ -247,6 +259,27 @@ fn image_entry(graph: &Graph, image: &Image) -> ImageEntry {
             .map(|reference| Reference { digest: Some(graph.digest(image.root).clone()), ..reference }),
         root: graph.digest(image.root).clone(),
     }
+}
+
+fn far_content(content: &[(Digest, u64, Vec<u32>)]) -> Vec<ContentRow> {
+    let rows = content.iter().map(|(digest, size, repositories)| ContentRow {
+        digest: digest.clone(),
+        repositories: repositories.clone(),
+        size: *size,
+    });
+    rows.collect()
+}
+
+fn patches(graph: &Graph) -> PatchTable {
+    let rows = graph.patched().into_iter().map(|(id, patch)| PatchRow {
+        bases: patch.bases.clone(),
+        codec: patch.codec.clone(),
+        media_type: graph.media_type(id).to_owned(),
+        patch: patch.digest.clone(),
+        size: graph.node(id).size,
+        target: graph.digest(id).clone(),
+    });
+    PatchTable::new(rows.collect())
 }
 
 fn absent(graph: &Graph) -> std::result::Result<AbsentTable, TableError> {

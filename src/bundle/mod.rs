@@ -4,6 +4,7 @@ pub mod chain;
 pub mod head;
 pub mod inspect;
 mod open;
+pub mod patches;
 pub mod record;
 pub mod table;
 pub mod trailer;

@@ -232,6 +232,21 @@ impl Bundle {
         }
     }
 
+    /// Returns the length in bytes of content that is held, kept for later or not; none of a patch, which is not the
+    /// content.
+    #[must_use]
+    pub fn size_of(&self, digest: &Digest) -> Option<u64> {
+        match (&self.recorded, &self.content) {
+            (Some(recorded), _) => {
+                let (_, row) = recorded.record.blobs.find(digest)?;
+                (!matches!(row.role, Role::Gap | Role::Patch)).then_some(row.size)
+            }
+            (None, Content::LayoutArchive(layout)) => layout.files().position(digest).map(|at| at.1),
+            (None, Content::LayoutDirectory(layout)) => layout.files().blob_size(digest).ok().flatten(),
+            (None, Content::Archive(_)) => None,
+        }
+    }
+
     fn not_found(&self, what: &dyn std::fmt::Display) -> StoreError {
         StoreError::NotFound { place: self.place(), what: what.to_string() }
     }

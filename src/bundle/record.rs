@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize};
 
+use super::patches::{self, ContentRow, PatchTable, PatchesError};
 use super::table::{AbsentRow, AbsentTable, BlobTable};
 use crate::graph::reliance::{BaseEntry, Seen};
 use crate::inventory::state_code;
@@ -21,7 +22,7 @@ pub const FORMAT_VERSION: &str = "1.0";
 /// The major version that can be read.
 const FORMAT_MAJOR: &str = "1";
 /// Features that this version knows; a bundle that requires another is refused.
-const KNOWN_FEATURES: [&str; 0] = [];
+const KNOWN_FEATURES: [&str; 1] = [patches::FEATURE];
 
 /// Content attached to a manifest of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,10 +71,13 @@ pub struct FailedEntry {
 pub struct BaseRecord {
     /// The bases, sorted.
     pub bases: Vec<BaseEntry>,
+    /// Content of the far side that patches build on, sorted by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub content: Vec<ContentRow>,
     /// Names that the bases have and that are no longer wanted, sorted. Nothing is ever deleted for them.
     #[serde(default)]
     pub removed: Vec<String>,
-    /// The repositories that the rows of `absent` point to, sorted.
+    /// The repositories that the rows of `absent` and `content` point to, sorted.
     #[serde(default)]
     pub repositories: Vec<Seen>,
 }
@@ -104,6 +108,9 @@ pub struct Record {
     pub index: Digest,
     /// Always [`RECORD_TYPE`].
     pub media_type: String,
+    /// Content that is rebuilt at the far side.
+    #[serde(default, skip_serializing_if = "PatchTable::is_empty")]
+    pub patches: PatchTable,
     /// Features that a reader must know.
     #[serde(default)]
     pub requires: Vec<String>,
@@ -121,6 +128,9 @@ pub enum RecordError {
     /// A row that points beyond the list of repositories.
     #[error("`barge.json` says of {0} that a repository has it which it does not list")]
     Repository(Digest),
+    /// Patches that can't be used.
+    #[error(transparent)]
+    Patches(#[from] PatchesError),
     /// A newer format.
     #[error("the bundle has format version {0}; this barge reads version {FORMAT_MAJOR}: use a newer barge")]
     Version(String),
@@ -143,17 +153,28 @@ impl Record {
         if record.format_version.split('.').next() != Some(FORMAT_MAJOR) {
             return Err(RecordError::Version(shown(&record.format_version)));
         }
+        if let Some(feature) =
+            record.requires.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str()))
+        {
+            return Err(RecordError::Feature(shown(feature)));
+        }
         // What a row says of repositories is looked up without asking again.
         let listed = record.base.as_ref().map_or(0, |base| base.repositories.len());
-        if let Some(row) =
-            record.absent.iter().find(|row| row.repositories.iter().any(|at| *at as usize >= listed))
-        {
-            return Err(RecordError::Repository(row.digest));
+        let far = record.far_content();
+        let is_listed = |places: &[u32]| places.iter().all(|at| (*at as usize) < listed);
+        let absent = record.absent.iter().find(|row| !is_listed(&row.repositories)).map(|row| row.digest);
+        let content = far.iter().find(|row| !is_listed(&row.repositories)).map(|row| row.digest.clone());
+        if let Some(digest) = absent.or(content) {
+            return Err(RecordError::Repository(digest));
         }
-        match record.requires.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
-            Some(feature) => Err(RecordError::Feature(shown(feature))),
-            None => Ok(record),
-        }
+        record.patches.check(&record.blobs, |digest| record.absent.find(digest).is_some(), far)?;
+        Ok(record)
+    }
+
+    /// Returns what patches build on at the far side.
+    #[must_use]
+    pub fn far_content(&self) -> &[ContentRow] {
+        self.base.as_ref().map(|base| base.content.as_slice()).unwrap_or_default()
     }
 
     /// Reads a record and computes the bundle ID and the length of its bytes on the way.
@@ -188,8 +209,14 @@ impl Record {
     /// Returns the repositories in which a base saw absent content.
     #[must_use]
     pub fn seen(&self, row: &AbsentRow) -> Vec<Seen> {
+        self.places(&row.repositories)
+    }
+
+    /// Returns the repositories at places in the record's list.
+    #[must_use]
+    pub fn places(&self, places: &[u32]) -> Vec<Seen> {
         let listed = self.base.as_ref().map(|base| base.repositories.as_slice()).unwrap_or_default();
-        row.repositories.iter().filter_map(|at| listed.get(*at as usize)).cloned().collect()
+        places.iter().filter_map(|at| listed.get(*at as usize)).cloned().collect()
     }
 
     /// Returns the state code that a target should read back once the bundle is pushed.
@@ -246,6 +273,7 @@ mod tests {
             }],
             index: digest,
             media_type: RECORD_TYPE.to_owned(),
+            patches: PatchTable::default(),
             requires: Vec::new(),
         }
     }

@@ -30,13 +30,17 @@ pub enum Role {
     Unshipped,
     /// A place kept free for content that could not be had.
     Gap,
+    /// By which content is rebuilt.
+    Patch,
+    /// Content that only patches need, and no image.
+    Base,
 }
 
 impl Role {
     /// Returns whether the content travels to the target.
     #[must_use]
     pub fn is_shipped(self) -> bool {
-        !matches!(self, Self::Unshipped | Self::Gap)
+        !matches!(self, Self::Unshipped | Self::Gap | Self::Patch | Self::Base)
     }
 }
 

@@ -157,6 +157,9 @@ pub fn store(error: &StoreError) -> (u8, &'static str, Option<&'static str>) {
         StoreError::Manifest { .. } => (BAD_INPUT, "manifest", None),
         StoreError::Invalid { .. } => (BAD_INPUT, "invalid", None),
         StoreError::Io { .. } => (BAD_INPUT, "local", None),
+        StoreError::Scratch { .. } => {
+            (BAD_INPUT, "scratch", Some("--scratch DIR names a folder with more room for working files"))
+        }
     }
 }
 

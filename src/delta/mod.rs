@@ -12,3 +12,4 @@ pub mod layer;
 pub mod make;
 pub mod patch;
 pub mod scratch;
+pub mod shelf;

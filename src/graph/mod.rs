@@ -4,6 +4,7 @@
 //! the images sorted by name. Nothing here touches network or disk but through a [`Source`](crate::store::Source) and
 //! the survey's spool.
 
+pub mod patched;
 pub mod reliance;
 pub mod spool;
 pub mod survey;
@@ -15,6 +16,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use crate::select::{Reason, Select, choosable};
+use patched::Patches;
 use reliance::Reliance;
 use survey::{Survey, is_surveyed};
 
@@ -51,6 +53,8 @@ pub enum Presence {
     Absent(Reason),
     /// A manifest of a platform that was not selected: kept on media, not pushed.
     Unshipped,
+    /// A patch travels, by which it is rebuilt.
+    Patched,
     /// Travels.
     Shipped,
 }
@@ -106,6 +110,7 @@ pub struct Graph {
     pub images: Vec<Image>,
     /// What the graph relies on at the far side; none where it relies on nothing.
     pub reliance: Option<Reliance>,
+    patches: Patches,
 }
 
 /// A survey does not fit together: its spool was damaged, or content contradicts itself.
@@ -340,7 +345,7 @@ impl Builder<'_> {
             Presence::Shipped => left_out.map_or(Presence::Shipped, Presence::Absent),
             Presence::Unshipped if is_manifest && held => Presence::Unshipped,
             Presence::Unshipped => Presence::Absent(Reason::Platform),
-            absent @ Presence::Absent(_) => absent,
+            absent @ (Presence::Absent(_) | Presence::Patched) => absent,
         };
         let kind = match is_manifest {
             true if media_type::is_index(&descriptor.media_type) => Kind::Index,

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
+use super::patched::FarContent;
 use super::{Graph, Kind, NodeId, Presence};
 use crate::oci::{Digest, RepositoryName};
 use crate::select::Reason;
@@ -72,6 +73,8 @@ pub struct Reliance {
     pub removed: Vec<String>,
     /// The repositories where content was seen, sorted.
     pub repositories: Vec<Seen>,
+    /// Content that patches build on, sorted by digest: length in bytes, and places in the list of repositories.
+    pub content: Vec<(Digest, u64, Vec<u32>)>,
     places: HashMap<NodeId, Vec<u32>>,
 }
 
@@ -80,6 +83,28 @@ impl Reliance {
     #[must_use]
     pub fn places(&self, id: NodeId) -> &[u32] {
         self.places.get(&id).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Notes content that patches build on, and where it was seen.
+    pub fn add_content(&mut self, content: FarContent) {
+        let old = std::mem::take(&mut self.repositories);
+        let mut all: IndexSet<Seen> = old.iter().cloned().collect();
+        all.extend(content.values().flat_map(|(_, seen)| seen).cloned());
+        all.sort();
+        let place = |seen: &Seen| all.get_index_of(seen).unwrap_or_default() as u32;
+        let moved: Vec<u32> = old.iter().map(place).collect();
+        // The list stays sorted, so what is moved keeps its order.
+        for places in self.places.values_mut() {
+            for at in places {
+                *at = moved[*at as usize];
+            }
+        }
+        let rows = content.into_iter().map(|(digest, (size, seen))| {
+            let places: BTreeSet<u32> = seen.iter().map(place).collect();
+            (digest, size, places.into_iter().collect())
+        });
+        self.content = rows.collect();
+        self.repositories = all.into_iter().collect();
     }
 }
 
@@ -137,6 +162,7 @@ impl Graph {
         self.reliance = Some(Reliance {
             bases,
             removed: removed.into_iter().collect(),
+            content: Vec::new(),
             places: places.collect(),
             repositories: repositories.into_iter().collect(),
         });

@@ -127,6 +127,15 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// The folder for working files could not be used.
+    #[error("working files can't be kept in {}", .folder.display())]
+    Scratch {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A local file could not be read or written.
     #[error("{}: {action}", .path.display())]
     Io {

@@ -116,12 +116,11 @@ pub fn write(
     } else {
         let places: HashSet<usize> = gaps.iter().map(|gap| gap.0).collect();
         for at in &places {
-            let node = job.graph.node(job.order[*at]);
-            let digest = job.graph.digest(job.order[*at]);
+            let (digest, size, _) = job.graph.travelling(job.order[*at]);
             let path = format!("{GAP_PREFIX}{}", digest.hex());
             let row = head.record.blobs.get(*at);
             let offset = reserved + row.map_or(0, |row| row.offset);
-            let blocks = header(&path, node.size);
+            let blocks = header(&path, size);
             archive.write_at(&blocks, offset - blocks.len() as u64).map_err(TransferError::Target)?;
         }
         let head = Head::compose(job.graph, job.order, &places, job.unresolved)?;
@@ -193,7 +192,7 @@ fn finish(
 /// If the graph has no image.
 #[must_use]
 pub fn owner(graph: &Graph, id: NodeId) -> Reference {
-    let needs = |image: &&crate::graph::Image| graph.image_closure(image).contains(&id);
+    let needs = |image: &&crate::graph::Image| graph.with_support(graph.image_closure(image)).contains(&id);
     let image = graph.images.iter().find(needs).or(graph.images.first());
     image.map(|image| image.name.clone()).expect("a node is below an image")
 }

@@ -40,7 +40,7 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
         return Err(TransferError::Busy(folder.to_owned()));
     }
     for algorithm in ["sha256", "sha512"] {
-        let needed = job.order.iter().any(|id| job.graph.digest(*id).algorithm().as_str() == algorithm);
+        let needed = job.order.iter().any(|id| job.graph.travelling(*id).0.algorithm().as_str() == algorithm);
         if needed || algorithm == "sha256" {
             let path = partial.join("blobs").join(algorithm);
             std::fs::create_dir_all(&path).map_err(local(&path, "the folder can't be made"))?;
@@ -176,7 +176,7 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn blob(&self, at: usize) -> Result<(), TransferError> {
         let id = self.job.order[at];
-        let (digest, size) = (self.job.graph.digest(id), self.job.graph.node(id).size);
+        let (digest, size, _) = self.job.graph.travelling(id);
         let path = self.folder.join(digest.blob_path());
         self.progress.start(digest, size);
         let outcome = if is_whole(&path, digest, size) {
@@ -201,23 +201,23 @@ impl Writer<'_> {
     }
 
     fn bring(&self, id: NodeId, path: &Path) -> Result<(), FetchError> {
-        let (digest, node) = (self.job.graph.digest(id), self.job.graph.node(id));
+        let (digest, size, source) = self.job.graph.travelling(id);
         let failed = |source| {
             FetchError::Sink(StoreError::Io { path: path.to_owned(), action: "could not be written", source })
         };
         let surveyed = self.job.survey.content(digest).map_err(failed)?;
-        let from: &dyn Source = &*self.job.sources[usize::from(node.source)];
+        let from: &dyn Source = &*self.job.sources[usize::from(source)];
         let unfinished = path.with_extension("partial");
         let mut file = File::create(&unfinished).map_err(failed)?;
         match surveyed {
             Some(bytes) if digest.matches(&bytes) => file.write_all(&bytes).map_err(failed)?,
-            _ => fetch(from, digest, node.size, None, self.progress, &mut Vec::new(), |offset, bytes| {
+            _ => fetch(from, digest, size, None, self.progress, &mut Vec::new(), |offset, bytes| {
                 std::os::unix::fs::FileExt::write_all_at(&file, bytes, offset).map_err(|source| {
                     StoreError::Io { path: path.to_owned(), action: "could not be written", source }
                 })
             })?,
         }
-        self.fetched.fetch_add(node.size, Ordering::Relaxed);
+        self.fetched.fetch_add(size, Ordering::Relaxed);
         std::fs::rename(&unfinished, path).map_err(failed)
     }
 }

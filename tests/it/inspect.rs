@@ -166,6 +166,7 @@ fn write_huge(path: &Path, count: u64) {
         images: Vec::new(),
         index: Digest::sha256(index),
         media_type: RECORD_TYPE.to_owned(),
+        patches: Default::default(),
         requires: Vec::new(),
     };
     let mut record_bytes = Vec::new();

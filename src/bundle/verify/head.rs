@@ -11,6 +11,7 @@ use super::report::{Findings, shown};
 use super::salvage::{HEAD_PATHS, finding_of, resync};
 use super::subject::read_range;
 use crate::bundle::head::{DOCKER_MANIFEST_PATH, INDEX_PATH, LAYOUT_PATH, PAD_PATH, layout_file};
+use crate::bundle::patches::PatchesError;
 use crate::bundle::record::{RECORD_PATH, Record, RecordError};
 use crate::bundle::trailer::Trailer;
 use crate::oci::{Algorithm, Digest, Hasher};
@@ -155,10 +156,13 @@ pub(super) fn read_record(
 ) -> Result<ReadRecord, (&'static str, String)> {
     let (record, id, size) = Record::read_hashed(from).map_err(|error| {
         let id = match &error {
-            RecordError::Version(_) | RecordError::Feature(_) => "record-newer",
-            RecordError::Invalid(_) | RecordError::MediaType(_) | RecordError::Repository(_) => {
-                "record-damaged"
-            }
+            RecordError::Version(_)
+            | RecordError::Feature(_)
+            | RecordError::Patches(PatchesError::Codec(..)) => "record-newer",
+            RecordError::Invalid(_)
+            | RecordError::MediaType(_)
+            | RecordError::Repository(_)
+            | RecordError::Patches(_) => "record-damaged",
         };
         let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
         (id, format!("{error}{}", shown(&cause)))

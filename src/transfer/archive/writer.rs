@@ -148,19 +148,18 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let id = self.job.order[at];
-        let node = self.job.graph.node(id);
-        let digest = self.job.graph.digest(id);
-        self.progress.start(digest, node.size);
+        let (digest, size, _) = self.job.graph.travelling(id);
+        self.progress.start(digest, size);
         let outcome = self.bring(at, id);
         self.progress.finish(digest);
         match outcome {
             Ok(is_new) => {
                 let count = if is_new { &self.fetched } else { &self.kept };
-                count.fetch_add(node.size, Ordering::Relaxed);
+                count.fetch_add(size, Ordering::Relaxed);
                 let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
                 marks.finished.push(at as u32);
                 marks.begun.remove(&(at as u32));
-                marks.bytes += node.size;
+                marks.bytes += size;
                 if marks.bytes >= CHECKPOINT_BYTES {
                     self.wake.notify_all();
                 }
@@ -180,20 +179,19 @@ impl<'a> Writer<'a> {
 
     /// Brings one blob to its place; returns whether it came from its source, and not from an earlier run.
     fn bring(&self, at: usize, id: NodeId) -> Result<bool, FetchError> {
-        let node = self.job.graph.node(id);
-        let digest = self.job.graph.digest(id);
+        let (digest, size, source) = self.job.graph.travelling(id);
         let row = self.head.record.blobs.get(at).expect("the table has a row for each place of the order");
         let data = self.start + row.offset;
         let path = digest.blob_path();
-        let from = &*self.job.sources[usize::from(node.source)];
+        let from = &*self.job.sources[usize::from(source)];
         let surveyed = self.job.survey.content(digest).map_err(|source| {
             FetchError::Sink(StoreError::Io { path: "the journal".into(), action: "can't be read", source })
         })?;
         if let Some(bytes) = surveyed {
             return self.copy(at, id, &Held { bytes, place: from }).map(|()| true);
         }
-        if self.goes_on && self.is_there(&path, digest, node.size, data) {
-            self.progress.advance(digest, node.size);
+        if self.goes_on && self.is_there(&path, digest, size, data) {
+            self.progress.advance(digest, size);
             return Ok(false);
         }
         if let Some(Reuse(earlier)) = self.job.reuse.filter(|reuse| reuse.0.holds(digest)) {
@@ -217,16 +215,15 @@ impl<'a> Writer<'a> {
 
     /// Copies one blob to its place.
     fn copy(&self, at: usize, id: NodeId, from: &dyn Source) -> Result<(), FetchError> {
-        let node = self.job.graph.node(id);
-        let digest = self.job.graph.digest(id);
+        let (digest, size, _) = self.job.graph.travelling(id);
         let row = self.head.record.blobs.get(at).expect("the table has a row for each place of the order");
         let data = self.start + row.offset;
         let path = digest.blob_path();
         let mut piece = Vec::new();
-        if node.size <= SMALL {
-            let mut entry = header(&path, node.size);
+        if size <= SMALL {
+            let mut entry = header(&path, size);
             let header_size = entry.len();
-            fetch(from, digest, node.size, None, self.progress, &mut piece, |offset, bytes| {
+            fetch(from, digest, size, None, self.progress, &mut piece, |offset, bytes| {
                 entry.truncate(header_size + offset as usize);
                 entry.extend_from_slice(bytes);
                 Ok(())
@@ -234,17 +231,17 @@ impl<'a> Writer<'a> {
             entry.resize(padded(entry.len() as u64) as usize, 0);
             return self.archive.write_at(&entry, data - header_size as u64).map_err(FetchError::Sink);
         }
-        let blocks = header(&path, node.size);
-        self.archive.write_at(&blocks, data - header_length(&path, node.size)).map_err(FetchError::Sink)?;
+        let blocks = header(&path, size);
+        self.archive.write_at(&blocks, data - header_length(&path, size)).map_err(FetchError::Sink)?;
         let begun = match self.reached.get(&(at as u32)) {
-            Some(bytes) if *bytes <= node.size => self.hash_begun(digest, data, *bytes),
+            Some(bytes) if *bytes <= size => self.hash_begun(digest, data, *bytes),
             _ => None,
         };
         let mut noted = 0;
-        fetch(from, digest, node.size, begun, self.progress, &mut piece, |offset, bytes| {
+        fetch(from, digest, size, begun, self.progress, &mut piece, |offset, bytes| {
             self.archive.write_at(bytes, data + offset)?;
             let end = offset + bytes.len() as u64;
-            if node.size >= RESUMABLE && (end < noted || end - noted >= RESUMABLE) {
+            if size >= RESUMABLE && (end < noted || end - noted >= RESUMABLE) {
                 noted = end;
                 let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
                 marks.begun.insert(at as u32, end);
@@ -252,8 +249,8 @@ impl<'a> Writer<'a> {
             }
             Ok(())
         })?;
-        let padding = vec![0; (padded(node.size) - node.size) as usize];
-        self.archive.write_at(&padding, data + node.size).map_err(FetchError::Sink)
+        let padding = vec![0; (padded(size) - size) as usize];
+        self.archive.write_at(&padding, data + size).map_err(FetchError::Sink)
     }
 
     /// Hashes again what an earlier run wrote of a blob; `None` if it can't be read back.
