@@ -5,6 +5,7 @@
 //! journal pins.
 
 mod asked;
+mod patching;
 mod reliance;
 mod state;
 mod warnings;
@@ -30,6 +31,7 @@ use crate::transfer::{Progress, TransferError, layout};
 
 use asked::Selection;
 pub use asked::{Asked, HoldsNothing, Leftover, Relied, Removed};
+pub use patching::{Making, PatchReport, PatchSpool, Unreadable};
 use reliance::graph_of;
 use state::{State, ended_with_gaps};
 pub use warnings::Warning;
@@ -153,9 +155,12 @@ pub struct Prepared {
     survey: Survey,
     order: Vec<NodeId>,
     sources: Vec<Arc<dyn Source>>,
+    /// Which of the sources are bundles, by their number.
+    bundle_sources: HashSet<usize>,
     unresolved: Vec<Reference>,
     options: Options,
     state: Option<State>,
+    arguments: Digest,
 }
 
 /// How a pack ended.
@@ -266,6 +271,10 @@ impl Prepared {
         }
         let order = plan::file_order(&graph);
         let failures = std::mem::take(&mut survey.failures);
+        let bundle_sources = match &asked.union {
+            Some(_) => (0..asked.sources.len()).collect(),
+            None => asked.bundles.keys().copied().collect(),
+        };
         Ok(Self {
             graph,
             summary,
@@ -275,9 +284,11 @@ impl Prepared {
             survey,
             order,
             sources: asked.sources,
+            bundle_sources,
             unresolved,
             options,
             state: None,
+            arguments: arguments.clone(),
         })
     }
 
@@ -291,6 +302,12 @@ impl Prepared {
             .map(|image| (image.name.to_string(), graph.digest(image.root), graph.image_platforms(image).0))
             .collect();
         state_code(images.iter().map(|(name, root, platforms)| (name.clone(), *root, platforms.as_slice())))
+    }
+
+    /// Returns a digest over everything that decides what the bundle is, but for how patches are made.
+    #[must_use]
+    pub fn arguments(&self) -> &Digest {
+        &self.arguments
     }
 
     /// Returns the names that the bases have and that are no longer wanted.

@@ -158,6 +158,9 @@ fn of_record(record: &Record, id: Digest, path: &Path) -> Known {
     for row in record.blobs.iter().filter(|row| row.role.is_shipped()) {
         table.add(row.digest, row.size, []);
     }
+    for row in record.patches.iter() {
+        table.add(&row.target, row.size, []);
+    }
     add_relied(&mut table, record);
     for image in &record.images {
         table.add_loose_place(Seen::Source(image.name.name.clone()));

@@ -5,12 +5,14 @@
 //! at the target before a push changes anything.
 
 mod compare;
+mod contents;
 mod known;
 mod load;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use compare::{Amount, Comparison, compare_inventory};
+pub use contents::{Contents, OpenRepository};
 pub use known::{Known, KnownImage, Table};
 pub use load::{BaseError, load_file, media_type_of};
 

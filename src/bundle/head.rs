@@ -5,11 +5,12 @@ use std::io::{self, BufWriter, Write};
 
 use oci_spec::image::{DescriptorBuilder, ImageIndexBuilder, MediaType, OciLayoutBuilder};
 
-use super::patches::{ContentRow, FEATURE, PATCH_TYPE, PatchRow, PatchTable};
+use super::patches::{ContentRow, FEATURE, PatchRow, PatchTable};
 use super::record::{
     AttachedEntry, BaseRecord, FORMAT_VERSION, FailedEntry, ImageEntry, RECORD_PATH, RECORD_TYPE, Record,
 };
 use super::table::{AbsentRow, AbsentTable, BlobRow, BlobTable, Role, TableError};
+use crate::delta::patch::MEDIA_TYPE;
 use crate::graph::{Graph, Image, Kind, NodeId, Presence};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::select::Reason;
@@ -108,7 +109,7 @@ impl Head {
             let offset = at + header_length(&path, size);
             at += entry_length(&path, size);
             let (role, media_type) = match graph.node(*id).presence {
-                Presence::Patched => (Role::Patch, PATCH_TYPE),
+                Presence::Patched => (Role::Patch, MEDIA_TYPE),
                 _ if graph.is_support(*id) => (Role::Base, graph.media_type(*id)),
                 presence => (role(graph.node(*id).kind, presence), graph.media_type(*id)),
             };

@@ -5,11 +5,13 @@ pub mod head;
 pub mod inspect;
 mod open;
 pub mod patches;
+pub mod recipe;
 pub mod record;
 pub mod table;
 pub mod trailer;
 mod union;
 pub mod verify;
+pub mod workshop;
 
 pub use open::{Archive, Bundle};
 pub use record::Record;

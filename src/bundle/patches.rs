@@ -5,16 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::table::{BlobTable, Role};
+use crate::delta::patch::BASES_MAX;
 use crate::oci::Digest;
 
-/// Media type of a patch.
-pub const PATCH_TYPE: &str = "application/vnd.barge.patch.v1";
 /// The codec that this version makes and applies, with its version.
 pub const CODEC: &str = "layer/1";
 /// The feature that a reader of a bundle with patches must know.
 pub const FEATURE: &str = "patches";
-/// How many bases a patch may have.
-pub const MAX_BASES: usize = 16;
 
 /// Content that does not travel itself: it is rebuilt at the far side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +70,7 @@ pub enum PatchesError {
     #[error("`barge.json` rebuilds {0} by a patch that it does not list")]
     NoPatch(Digest),
     /// No base, or too many.
-    #[error("`barge.json` rebuilds {0} from {1} bases, where 1 to {MAX_BASES} are allowed")]
+    #[error("`barge.json` rebuilds {0} from {1} bases, where 1 to {BASES_MAX} are allowed")]
     Bases(Digest, usize),
     /// A base that is nowhere.
     #[error("`barge.json` rebuilds {0} from {1}, and does not say where that is")]
@@ -142,7 +139,7 @@ impl PatchTable {
             if !patch.is_some_and(|(_, patch)| matches!(patch.role, Role::Patch | Role::Gap)) {
                 return Err(PatchesError::NoPatch(target()));
             }
-            if row.bases.is_empty() || row.bases.len() > MAX_BASES {
+            if row.bases.is_empty() || row.bases.len() > BASES_MAX {
                 return Err(PatchesError::Bases(target(), row.bases.len()));
             }
             let is_somewhere =
@@ -209,7 +206,7 @@ mod tests {
     fn checked(rows: Vec<PatchRow>) -> Result<(), PatchesError> {
         let blob = |digest: Digest, role| BlobRow {
             digest,
-            media_type: PATCH_TYPE.to_owned(),
+            media_type: "application/x".to_owned(),
             offset: 512,
             role,
             size: 3,

@@ -12,6 +12,7 @@ use super::table::{AbsentRow, AbsentTable, BlobTable};
 use crate::graph::reliance::{BaseEntry, Seen};
 use crate::inventory::state_code;
 use crate::oci::{Algorithm, Digest, Hasher, Platform, Reference};
+use crate::select::Reason;
 
 /// Path of the record in an archive.
 pub const RECORD_PATH: &str = "barge.json";
@@ -169,6 +170,13 @@ impl Record {
         }
         record.patches.check(&record.blobs, |digest| record.absent.find(digest).is_some(), far)?;
         Ok(record)
+    }
+
+    /// Returns why content of the closure does not travel; what is rebuilt by a patch builds on what the far side has.
+    #[must_use]
+    pub fn left_out(&self, digest: &Digest) -> Option<Reason> {
+        let absent = self.absent.find(digest).map(|row| row.reason);
+        absent.or_else(|| self.patches.find(digest).map(|_| Reason::Base))
     }
 
     /// Returns what patches build on at the far side.

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::Bundle;
 use super::chain::Chain;
+use super::recipe::{Ingredient, Origin, Recipe, Recipes};
+use super::workshop::{Workshop, skip};
 use crate::graph::reliance::Seen;
 use crate::oci::{Descriptor, Digest, Hasher, Platform, Reference};
 use crate::select::{Reason, Select};
@@ -26,6 +28,8 @@ pub struct Union {
     platforms: OnceLock<HashMap<Digest, Platform>>,
     /// Which copies of content that several bundles have are sound.
     sound: Mutex<HashMap<(PathBuf, Digest), bool>>,
+    recipes: Mutex<Recipes>,
+    workshop: Arc<Workshop>,
 }
 
 impl Union {
@@ -33,7 +37,7 @@ impl Union {
     #[must_use]
     pub fn new(bundles: Vec<Arc<Bundle>>) -> Self {
         let (standing, speaks) = bundles.iter().map(|_| (None, true)).unzip();
-        Self { bundles, standing, speaks, platforms: OnceLock::new(), sound: Mutex::default() }
+        Self::with(bundles, standing, speaks)
     }
 
     /// Sees the bundles of a chain as one. Of what is attached only that counts which goes with an image as it stands:
@@ -51,13 +55,42 @@ impl Union {
         let standing = chain.bundles.iter().enumerate().map(ties).collect();
         let speakers: HashSet<usize> = chain.images.values().map(|member| member.bundle).collect();
         let speaks = (0..chain.bundles.len()).map(|at| speakers.contains(&at)).collect();
+        Self::with(chain.bundles.clone(), standing, speaks)
+    }
+
+    fn with(bundles: Vec<Arc<Bundle>>, standing: Vec<Option<HashSet<Tie>>>, speaks: Vec<bool>) -> Self {
         Self {
-            bundles: chain.bundles.clone(),
+            bundles,
             standing,
             speaks,
             platforms: OnceLock::new(),
             sound: Mutex::default(),
+            recipes: Mutex::default(),
+            workshop: Arc::default(),
         }
+    }
+
+    /// Rebuilds content in `workshop`.
+    #[must_use]
+    pub fn working_in(self, workshop: Arc<Workshop>) -> Self {
+        Self { workshop, ..self }
+    }
+
+    /// Returns where content is rebuilt.
+    #[must_use]
+    pub fn workshop(&self) -> &Arc<Workshop> {
+        &self.workshop
+    }
+
+    /// Returns how content is rebuilt that does not travel itself; none if no patch gives it.
+    #[must_use]
+    pub fn recipe(&self, digest: &Digest) -> Option<Arc<Recipe>> {
+        self.recipes.lock().unwrap_or_else(PoisonError::into_inner).find(&self.bundles, digest)
+    }
+
+    /// Returns how content is rebuilt from what the bundles have, where none of them has it itself.
+    fn complete_recipe(&self, digest: &Digest) -> Option<Arc<Recipe>> {
+        self.recipe(digest).filter(|recipe| recipe.is_complete())
     }
 
     /// Returns the bundles.
@@ -66,10 +99,10 @@ impl Union {
         &self.bundles
     }
 
-    /// Returns whether any of the bundles has the content to be pushed.
+    /// Returns whether any of the bundles has the content to be pushed, or all that it is rebuilt from.
     #[must_use]
     pub fn ships(&self, digest: &Digest) -> bool {
-        self.bundles.iter().any(|bundle| bundle.ships(digest))
+        self.bundles.iter().any(|bundle| bundle.ships(digest)) || self.complete_recipe(digest).is_some()
     }
 
     /// Returns whether any bundle has the content to be pushed that has the last word on an image: a platform that only
@@ -201,6 +234,14 @@ impl Source for Union {
                 return bundle.open_blob(digest, size, offset);
             }
         }
+        if let Some(recipe) = self.complete_recipe(digest) {
+            let places = |base: &Ingredient| -> Option<&dyn Source> {
+                matches!(base.origin, Origin::Held).then_some(self)
+            };
+            let mut content = self.workshop.open(&recipe, self, &places)?;
+            skip(&mut content, offset)?;
+            return Ok(content);
+        }
         Err(StoreError::NotFound { place: self.place(), what: digest.to_string() })
     }
 }
@@ -226,7 +267,7 @@ impl Select for Held<'_> {
         if self.0.ships(digest) {
             return None;
         }
-        let reason = |bundle: &Arc<Bundle>| Some(bundle.record()?.absent.find(digest)?.reason);
+        let reason = |bundle: &Arc<Bundle>| bundle.record()?.left_out(digest);
         self.0.bundles.iter().filter_map(reason).max()
     }
 }

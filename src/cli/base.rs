@@ -24,7 +24,7 @@ pub struct BaseArgs {
     /// Leaves out what the far side has: an inventory, a receipt, a bundle or its sidecar, a layout, a registry or an
     /// image in one; repeatable
     #[arg(long, value_name = "BASE")]
-    base: Vec<String>,
+    pub base: Vec<String>,
     #[command(flatten)]
     common: JoinArgs,
 }
@@ -66,18 +66,19 @@ impl BaseArgs {
         client: &Client,
         jobs: usize,
         printer: &Printer,
-    ) -> Result<Option<Relied>, Failure> {
+    ) -> Result<Option<(Relied, Arc<FarSide>)>, Failure> {
         if request.is_none() && self.base.is_empty() {
             return Ok(None);
         }
-        let far_side = self.common.far_side(&self.base, request, client, jobs, printer)?;
-        Ok(Some(Relied {
+        let far_side = Arc::new(self.common.far_side(&self.base, request, client, jobs, printer)?);
+        let relied = Relied {
             bases: far_side.entries.clone(),
-            holds: Arc::new(far_side),
+            holds: far_side.clone(),
             // Who packs one image says nothing of all the others.
             removed: Box::new(|_| std::collections::BTreeSet::new()),
             leftover: Leftover::Refused,
-        }))
+        };
+        Ok(Some((relied, far_side)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use barge::bundle::chain::{Chain, Unfollowed};
+use barge::bundle::workshop::Workshop;
 use barge::bundle::{Bundle, Union};
 use barge::graph::survey::Wish;
 use barge::store::Source;
@@ -31,8 +32,12 @@ pub fn open_chain(files: &[String], tolerant: Option<&Printer>) -> Result<Chain,
 }
 
 /// Returns the bundles of a chain seen as one, and its images, or those of them that are meant.
-pub fn wishes(chain: &Chain, only: &[String]) -> Result<(Arc<Union>, Vec<Wish>), Failure> {
-    let union = Arc::new(Union::of(chain));
+pub fn wishes(
+    chain: &Chain,
+    only: &[String],
+    workshop: Arc<Workshop>,
+) -> Result<(Arc<Union>, Vec<Wish>), Failure> {
+    let union = Arc::new(Union::of(chain).working_in(workshop));
     let is_meant = |wish: &Wish| only.is_empty() || only.iter().any(|wanted| wish.name.is_meant_by(wanted));
     let all = chain.images.values().map(|member| Wish {
         name: member.name.clone(),

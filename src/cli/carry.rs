@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::oci::Platform;
-use barge::pack::{Asked, Options, Outcome, Output, PackError, Prepared};
+use barge::pack::{Asked, Making, Options, Outcome, Output, PackError, PatchReport, Prepared};
 use barge::request::Request;
 use barge::select::{Attachments, Reason, Wanted};
 use barge::store::registry::Client;
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::args::{parse_platform, parse_size};
 use super::failure::{Failure, SOME_FAILED, chain};
+use super::patches::{self, Maker};
 use super::printer::{Printer, bytes, counted, quoted};
 use super::progress::Bars;
 use super::{interrupt, print_client_warnings};
@@ -111,12 +112,31 @@ pub struct Carried {
 
 impl Carrier<'_> {
     /// Plans, carries the plan out and tells what came of it.
-    pub fn run(&self, asked: Asked, options: Options) -> Result<Carried, Failure> {
+    ///
+    /// # Errors
+    /// What the plan or the transfer says.
+    pub fn run(&self, asked: Asked, options: Options, maker: Option<&Maker>) -> Result<Carried, Failure> {
         let began = Instant::now();
         interrupt::says("the same command goes on where it stopped");
         let (jobs, output) = (options.jobs, options.output.clone());
         let prepared = Prepared::of(asked, options)?;
-        self.carry(prepared, &output, jobs, began)
+        let making = maker.map(|maker| maker.making(prepared.arguments())).transpose()?;
+        let carried = self.carry(prepared, &output, jobs, began, making.as_ref())?;
+        if let Some(making) = making {
+            making.spool.remove();
+        }
+        Ok(carried)
+    }
+
+    /// Makes patches, where there is anything to make them of.
+    fn make_patches(&self, prepared: &mut Prepared, making: Option<&Making>) -> Result<PatchReport, Failure> {
+        let Some(making) = making else { return Ok(PatchReport::default()) };
+        let bars = Bars::new(self.printer, "comparing");
+        let report = prepared.make_patches(making, &bars);
+        bars.clear();
+        let report = report?;
+        patches::warn(&report, self.printer);
+        Ok(report)
     }
 
     fn print_client_warnings(&self) {
@@ -149,10 +169,11 @@ impl Carrier<'_> {
     /// Carries a plan out and tells what came of it.
     pub fn carry(
         &self,
-        prepared: Prepared,
+        mut prepared: Prepared,
         output: &Output,
         jobs: usize,
         began: Instant,
+        making: Option<&Making>,
     ) -> Result<Carried, Failure> {
         let (verb, printer) = (self.verb, self.printer);
         self.announce(&prepared, !self.args.dry_run);
@@ -163,6 +184,7 @@ impl Carrier<'_> {
                 path: None,
             });
         }
+        let patches = self.make_patches(&mut prepared, making)?;
         let failures: Vec<(String, String)> = prepared
             .failures
             .iter()
@@ -213,6 +235,7 @@ impl Carrier<'_> {
                     images,
                     began,
                     failures: &failures,
+                    patches: &patches,
                 };
                 let code = if written.gaps.is_empty() && failures.is_empty() {
                     if self.tells {
@@ -323,6 +346,7 @@ struct Report<'a> {
     images: usize,
     began: Instant,
     failures: &'a [(String, String)],
+    patches: &'a PatchReport,
 }
 
 impl Report<'_> {
@@ -350,6 +374,7 @@ impl Report<'_> {
             ));
         }
         print_reliance(&self.summary.absent, printer);
+        patches::print(self.patches, &self.summary.patched, printer);
         if let Some(base) = &self.written.record.base {
             for base in &base.bases {
                 printer.line(&format!("  builds on {}", base_text(base)));
@@ -384,6 +409,7 @@ impl Report<'_> {
                 "images": self.written.record.images,
                 "failed": self.failed(),
                 "plan": self.summary,
+                "patches": self.patches,
                 "fetchedBytes": self.written.fetched,
                 "keptBytes": self.written.kept,
                 "syncSeconds": self.written.sync_time.as_secs_f64(),

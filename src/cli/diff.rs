@@ -16,6 +16,7 @@ use super::base::JoinArgs;
 use super::bundles::not_followed;
 use super::carry::{Carrier, CarryArgs, output, print_removed};
 use super::failure::{Failure, SOME_FAILED};
+use super::patches::PatchArgs;
 use super::printer::{Printer, bytes, clean, counted, typed};
 use target::Target;
 
@@ -51,6 +52,8 @@ pub struct Args {
     carry: CarryArgs,
     #[command(flatten)]
     join: JoinArgs,
+    #[command(flatten)]
+    patches: PatchArgs,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -106,9 +109,17 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let options = target.options(args, request.as_ref(), output.clone());
     let jobs = options.jobs;
     super::interrupt::says("the same command goes on where it stopped");
+    let maker = match request {
+        None if !args.carry.dry_run => args.patches.maker(&bases, &far_side, &asked, &client)?,
+        _ => None,
+    };
     let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
     let comparison = far_side.compare(&prepared.graph, prepared.removed());
-    let carried = carrier.carry(prepared, &output, jobs, began)?;
+    let making = maker.map(|maker| maker.making(prepared.arguments())).transpose()?;
+    let carried = carrier.carry(prepared, &output, jobs, began, making.as_ref())?;
+    if let Some(making) = making {
+        making.spool.remove();
+    }
     Ok(if carried.code == 0 && args.exit_code && comparison.differs() { SOME_FAILED } else { carried.code })
 }
 

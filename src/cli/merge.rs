@@ -10,6 +10,7 @@ use super::bundles::{not_followed, note_failed, open_chain, sources, wishes};
 use super::carry::{Carrier, CarryArgs, output};
 use super::failure::Failure;
 use super::printer::{Printer, typed};
+use super::work::WorkArgs;
 
 /// Makes one bundle of several that follow each other: of a full one and deltas a full one, of deltas alone a longer
 /// delta.
@@ -29,6 +30,8 @@ pub struct Args {
     image: Vec<String>,
     #[command(flatten)]
     carry: CarryArgs,
+    #[command(flatten)]
+    work: WorkArgs,
     /// How many copies at once
     #[arg(long, short, value_name = "N", default_value_t = 8, value_parser = parse_jobs)]
     jobs: usize,
@@ -43,7 +46,7 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
     let chain = open_chain(&args.bundles, None)?;
     note_failed(&chain, printer);
-    let (union, wishes) = wishes(&chain, &args.image)?;
+    let (union, wishes) = wishes(&chain, &args.image, args.work.workshop()?)?;
     let all_deltas = chain.is_all_deltas();
     let command = |name: &str| format!("{} {name}", typed());
     let bases = chain.bases.clone();
@@ -83,7 +86,7 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         printer.warning("not given; images that only that one has will not be in the result", &items);
     }
     let carrier = Carrier { verb: "merge", args: &args.carry, client: None, printer, tells: true };
-    let carried = carrier.run(asked, options);
+    let carried = carrier.run(asked, options, None);
     carried.map(|carried| carried.code).map_err(|failure| match failure.kind {
         "base-not-given" => not_followed(&chain.unfollowed, failure, &command),
         _ => failure,

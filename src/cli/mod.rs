@@ -11,10 +11,12 @@ mod interrupt;
 mod inventory;
 mod merge;
 mod pack;
+mod patches;
 mod printer;
 mod progress;
 mod push;
 mod verify;
+mod work;
 
 use std::process::ExitCode;
 

@@ -12,6 +12,7 @@ use super::args::RegistryArgs;
 use super::base::BaseArgs;
 use super::carry::{Carrier, CarryArgs, output};
 use super::failure::Failure;
+use super::patches::PatchArgs;
 use super::printer::Printer;
 
 /// Packs images from registries, layouts and archives into one file.
@@ -38,6 +39,8 @@ pub struct Args {
     #[command(flatten)]
     base: BaseArgs,
     #[command(flatten)]
+    patches: PatchArgs,
+    #[command(flatten)]
     registry: RegistryArgs,
 }
 
@@ -57,9 +60,15 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let relied = args.base.relied(request.as_ref(), &client, args.registry.jobs, printer)?;
     let options = args.carry.options(output, args.registry.jobs, request.as_ref());
     let Opened { sources, wishes, bundles, arguments, .. } = opened;
+    let (relied, far_side) = relied.unzip();
+    let is_request = request.is_some();
     let asked = Asked { sources, wishes, bundles, arguments, relied, request, ..Asked::default() };
+    let maker = match far_side.filter(|_| !is_request && !args.carry.dry_run) {
+        Some(far_side) => args.patches.maker(&args.base.base, &far_side, &asked, &client)?,
+        None => None,
+    };
     let carrier = Carrier { verb: "pack", args: &args.carry, client: Some(&client), printer, tells: true };
-    carrier.run(asked, options).map(|carried| carried.code)
+    carrier.run(asked, options, maker.as_ref()).map(|carried| carried.code)
 }
 
 fn open(args: &Args, request: Option<&Request>, client: &Client) -> Result<Opened, Failure> {

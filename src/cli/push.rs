@@ -22,6 +22,7 @@ use super::args::{RegistryArgs, parse_platform};
 use super::bundles::{note_failed, open_chain, sources, wishes};
 use super::failure::Failure;
 use super::printer::{Printer, quoted};
+use super::work::WorkArgs;
 
 /// Pushes bundles into a registry.
 ///
@@ -39,6 +40,8 @@ pub struct PushArgs {
     papers: PaperArgs,
     #[command(flatten)]
     target: TargetArgs,
+    #[command(flatten)]
+    work: WorkArgs,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -91,7 +94,8 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
             }
         })?;
     note_failed(&chain, printer);
-    let (union, wishes) = wishes(&chain, &args.image)?;
+    let workshop = args.work.workshop()?;
+    let (union, wishes) = wishes(&chain, &args.image, workshop.clone())?;
     let select = Held(&union);
     let job = Job {
         verb: "push",
@@ -108,6 +112,7 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         client: args.registry.client()?,
         jobs: args.registry.jobs,
         known: &*union,
+        workshop,
         papers: Some(Papers { args: &args.papers, chain: &chain, union: &union, files, target }),
     };
     job.run(printer)
@@ -157,6 +162,7 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         client,
         jobs: args.registry.jobs,
         known: &Everything,
+        workshop: std::sync::Arc::default(),
         papers: None,
     };
     job.run(printer)

@@ -85,26 +85,37 @@ impl Reliance {
         self.places.get(&id).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Notes content that patches build on, and where it was seen.
-    pub fn add_content(&mut self, content: FarContent) {
+    /// Notes places where content may be of which that is not known.
+    pub fn add_places(&mut self, places: Vec<Seen>) {
+        self.renumber(places);
+    }
+
+    /// Adds to the list of repositories, keeping it sorted.
+    fn renumber(&mut self, more: impl IntoIterator<Item = Seen>) {
         let old = std::mem::take(&mut self.repositories);
         let mut all: IndexSet<Seen> = old.iter().cloned().collect();
-        all.extend(content.values().flat_map(|(_, seen)| seen).cloned());
+        all.extend(more);
         all.sort();
         let place = |seen: &Seen| all.get_index_of(seen).unwrap_or_default() as u32;
         let moved: Vec<u32> = old.iter().map(place).collect();
         // The list stays sorted, so what is moved keeps its order.
-        for places in self.places.values_mut() {
-            for at in places {
-                *at = moved[*at as usize];
-            }
+        let rows = self.content.iter_mut().map(|(_, _, places)| places);
+        for at in self.places.values_mut().chain(rows).flatten() {
+            *at = moved[*at as usize];
         }
-        let rows = content.into_iter().map(|(digest, (size, seen))| {
-            let places: BTreeSet<u32> = seen.iter().map(place).collect();
-            (digest, size, places.into_iter().collect())
-        });
-        self.content = rows.collect();
         self.repositories = all.into_iter().collect();
+    }
+
+    /// Notes content that patches build on, and where it was seen.
+    pub fn add_content(&mut self, content: FarContent) {
+        self.renumber(content.values().flat_map(|(_, seen)| seen).cloned().collect::<Vec<_>>());
+        for (digest, (size, seen)) in content {
+            let place = |seen: &Seen| self.repositories.binary_search(seen).ok().map(|at| at as u32);
+            let places: BTreeSet<u32> = seen.iter().filter_map(place).collect();
+            self.content.push((digest, size, places.into_iter().collect()));
+        }
+        self.content.sort();
+        self.content.dedup_by(|a, b| a.0 == b.0);
     }
 }
 

@@ -166,8 +166,8 @@ impl Select for Selection<'_> {
             return Held(union).left_out(digest);
         }
         let bundle = self.bundles.get(&source)?;
-        match bundle.record()?.absent.find(digest) {
-            Some(row) => Some(row.reason),
+        match bundle.record()?.left_out(digest) {
+            Some(reason) => Some(reason),
             None if bundle.holds(digest) && !bundle.ships(digest) => Some(Reason::Platform),
             None => None,
         }

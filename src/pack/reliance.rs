@@ -1,12 +1,16 @@
 //! What of a graph travels, where the far side has some of it or asks only for some.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::asked::Recorded;
 use super::{Asked, Leftover, PackError};
+use crate::bundle::Union;
+use crate::bundle::recipe::{Origin, Recipe};
+use crate::graph::patched::{FarContent, Patch};
 use crate::graph::survey::{Failure, Survey};
 use crate::graph::{Graph, Image, NodeId, Presence};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::request::Request;
 use crate::select::{Reason, Select};
 use crate::transfer::{TransferError, archive};
@@ -69,6 +73,51 @@ fn rely_on(graph: &mut Graph, failures: &[Failure], asked: &Asked) -> Result<(),
             removed.remove(&failure.name.path());
         }
         graph.rely_on(relied.bases.clone(), removed, &*relied.holds, &Recorded::of(asked));
+        if let (Leftover::Kept, Some(union)) = (relied.leftover, &asked.union) {
+            carry_patches(graph, union);
+        }
     }
     Ok(())
+}
+
+/// Lets the patches of bundles travel on that build on something which none of the bundles has, with all in between.
+fn carry_patches(graph: &mut Graph, union: &Union) {
+    let relied: Vec<(NodeId, Arc<Recipe>)> = graph
+        .nodes()
+        .filter(|(_, _, node)| node.presence == Presence::Absent(Reason::Base))
+        .filter_map(|(id, digest, _)| Some((id, union.recipe(digest)?)))
+        .collect();
+    let mut far = FarContent::new();
+    for (id, recipe) in relied {
+        carry(graph, id, &recipe, &mut far);
+    }
+    if let Some(reliance) = &mut graph.reliance {
+        reliance.add_content(far);
+    }
+}
+
+fn carry(graph: &mut Graph, id: NodeId, recipe: &Recipe, far: &mut FarContent) {
+    if graph.patch_of(id).is_some() {
+        return;
+    }
+    let bases = recipe.bases.iter().map(|base| base.digest.clone()).collect();
+    let (digest, size) = (recipe.patch.digest.clone(), recipe.patch.size);
+    graph.patch(id, Patch { digest, size, codec: recipe.codec.clone(), bases, source: 0 });
+    for base in &recipe.bases {
+        let content = Descriptor::new(&recipe.target.media_type, base.digest.clone(), base.size);
+        let is_there = graph.find(&base.digest).map(|id| graph.node(id).presence);
+        match (&base.origin, is_there) {
+            (_, Some(Presence::Shipped | Presence::Patched)) => {}
+            (Origin::Held, None) => {
+                graph.add_support(&content, 0);
+            }
+            (Origin::Rebuilt(below), _) => {
+                let id = graph.add_support(&content, 0);
+                carry(graph, id, below, far);
+            }
+            (Origin::FarSide | Origin::Held, _) => {
+                far.insert(base.digest.clone(), (base.size, base.seen.clone()));
+            }
+        }
+    }
 }

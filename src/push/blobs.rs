@@ -99,6 +99,12 @@ impl Prepared<'_> {
         progress: &dyn Progress,
     ) -> Result<()> {
         let (digest, node) = (self.graph.digest(id), self.graph.node(id));
+        if let Some(rebuild) = self.rebuilds.get(&id) {
+            self.send_rebuilt(repo, id, rebuild, session, progress)?;
+            self.state.counters.blob(Counted::Uploaded, node.size);
+            self.state.counters.blob(Counted::Rebuilt, node.size);
+            return Ok(());
+        }
         let source: &dyn Source = match self.relied.get(&id) {
             Some(home) => &self.repositories[*home],
             None => &*self.sources[usize::from(node.source)],
@@ -124,7 +130,8 @@ impl Prepared<'_> {
             lock(&self.state.lost).insert(id);
         }
         // What the target had when it was asked and lost since costs the images that need it; the rest is in hand.
-        let goes_on = self.options.keep_going || (is_lost && self.relied.contains_key(&id));
+        let depends = self.relied.contains_key(&id) || self.rebuilds.contains_key(&id);
+        let goes_on = self.options.keep_going || (is_lost && depends);
         if !goes_on {
             let digest: Digest = self.graph.digest(id).clone();
             return Err(PushError::Blob { image: self.image_needing(repo, id), digest, source: error });

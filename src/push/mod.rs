@@ -8,6 +8,7 @@ mod blobs;
 mod manifests;
 pub mod names;
 mod prove;
+mod rebuilt;
 mod receipt;
 mod referrers;
 pub mod report;
@@ -21,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexMap;
 
+use crate::bundle::workshop::Workshop;
 use crate::graph::survey::{Failure, Survey};
 use crate::graph::{Graph, GraphError, NodeId, Presence};
 use crate::oci::{Descriptor, Digest, Reference};
@@ -30,6 +32,7 @@ use crate::store::{Source, StoreError};
 use crate::transfer::{Progress, for_each};
 use names::{Naming, NamingError};
 pub use prove::{Missing, Shortage, request};
+use rebuilt::Rebuild;
 pub use receipt::receipt;
 use report::{Counters, ImageReport, Report};
 use source::Known;
@@ -62,6 +65,8 @@ pub struct Options {
     pub keep_going: bool,
     /// How many transfers at once.
     pub jobs: usize,
+    /// Where content is rebuilt that travels as patches.
+    pub workshop: Arc<Workshop>,
 }
 
 /// Why a push can't be made.
@@ -147,6 +152,8 @@ pub struct Prepared<'a> {
     blobs: IndexMap<NodeId, Vec<RepoId>>,
     /// Blobs that the source does not have, by the repository where they were proved.
     relied: HashMap<NodeId, RepoId>,
+    /// Blobs that are rebuilt from patches and what the target has.
+    rebuilds: HashMap<NodeId, Rebuild>,
     state: State,
 }
 
@@ -222,6 +229,7 @@ impl<'a> Prepared<'a> {
             shortage: None,
             blobs: IndexMap::new(),
             relied: HashMap::new(),
+            rebuilds: HashMap::new(),
             state: State::default(),
         };
         prepared.prove(client, known)?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::{IndexMap, IndexSet};
 
+use super::rebuilt::Rebuild;
 use super::source::Known;
 use super::{Prepared, PushError, RepoId, lock};
 use crate::graph::reliance::Seen;
@@ -62,6 +63,14 @@ pub fn request(missing: &[Missing], bundles: Vec<Digest>) -> Request {
     Request::new(wanted, bundles)
 }
 
+/// From where a blob comes that the source does not have.
+enum Home {
+    /// From a repository that has it.
+    There(RepoId),
+    /// From a patch.
+    Made(Rebuild),
+}
+
 /// Blobs, each with the repositories that need it.
 type Needs = IndexMap<NodeId, IndexSet<RepoId>>;
 
@@ -76,10 +85,14 @@ impl Prepared<'_> {
             self.trust()?;
         }
         let lacking = self.needs(|id| !self.is_held(id, known));
-        let places = self.open_seen(client, known, &lacking);
+        let ids: Vec<NodeId> = lacking.keys().copied().collect();
+        let (recipes, bases) = self.add_bases(known, &ids);
+        let seen = ids.iter().map(|id| (*id, known.seen(self.graph.digest(*id))));
+        let seen = seen.chain(bases).collect();
+        let places = self.open_seen(client, seen);
         let work: Vec<(NodeId, Vec<RepoId>)> =
             lacking.into_iter().map(|(id, repos)| (id, repos.into_iter().collect())).collect();
-        let found: Mutex<Vec<(NodeId, RepoId, Vec<RepoId>)>> = Mutex::default();
+        let found: Mutex<Vec<(NodeId, Home, Vec<RepoId>)>> = Mutex::default();
         let gone: Mutex<HashSet<NodeId>> = Mutex::default();
         for_each::<PushError>(self.options.jobs, work.len(), |at| {
             let (id, repos) = &work[at];
@@ -108,7 +121,11 @@ impl Prepared<'_> {
                     }
                 }
             }
-            match home {
+            let rebuild = match recipes.get(id) {
+                Some(recipe) if home.is_none() => self.find_bases(recipe, repos, &places)?,
+                _ => None,
+            };
+            match home.map(Home::There).or(rebuild.map(Home::Made)) {
                 Some(home) => lock(&found).push((*id, home, without)),
                 None => {
                     lock(&gone).insert(*id);
@@ -122,7 +139,14 @@ impl Prepared<'_> {
         for (id, home, without) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
             // What only images need that are left out is not brought.
             let Some(wanting) = going.get(&id) else { continue };
-            self.relied.insert(id, home);
+            match home {
+                Home::There(repo) => {
+                    self.relied.insert(id, repo);
+                }
+                Home::Made(rebuild) => {
+                    self.rebuilds.insert(id, rebuild);
+                }
+            }
             needed.entry(id).or_default().extend(without.into_iter().filter(|repo| wanting.contains(repo)));
         }
         needed.retain(|_, repos| !repos.is_empty());
@@ -199,27 +223,22 @@ impl Prepared<'_> {
         })
     }
 
-    /// Opens the repositories where the bases saw what is lacking, behind those of the push itself; returns for each
-    /// blob which of them have it, as far as the bases know.
-    fn open_seen(
-        &mut self,
-        client: &Client,
-        known: &dyn Known,
-        lacking: &Needs,
-    ) -> HashMap<NodeId, Vec<RepoId>> {
+    /// Opens the repositories where the bases saw what is lacking or built on, behind those of the push itself; returns
+    /// for each blob which of them have it, as far as the bases know.
+    fn open_seen(&mut self, client: &Client, seen: Vec<(NodeId, Vec<Seen>)>) -> HashMap<NodeId, Vec<RepoId>> {
         let mut by_name: HashMap<RepositoryName, RepoId> = HashMap::new();
         for (at, repository) in self.repositories.iter().enumerate() {
             by_name.insert(repository.name().clone(), at);
         }
         let mut places: HashMap<NodeId, Vec<RepoId>> = HashMap::new();
-        for id in lacking.keys() {
-            for seen in known.seen(self.graph.digest(*id)) {
+        for (id, seen) in seen {
+            for seen in seen {
                 for name in self.names_of(&seen) {
                     let at = *by_name.entry(name.clone()).or_insert_with(|| {
                         self.repositories.push(client.repository(&name, Access::Pull));
                         self.repositories.len() - 1
                     });
-                    places.entry(*id).or_default().push(at);
+                    places.entry(id).or_default().push(at);
                 }
             }
         }

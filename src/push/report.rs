@@ -82,6 +82,10 @@ pub struct Counts {
     pub manifests_present: u64,
     /// Tags written.
     pub tags_written: u64,
+    /// Blobs, among those uploaded, that were rebuilt from patches.
+    pub rebuilt_blobs: u64,
+    /// Their bytes.
+    pub rebuilt_bytes: u64,
 }
 
 impl Counts {
@@ -119,7 +123,7 @@ impl Report {
 /// Counts from many threads.
 #[derive(Default)]
 pub(super) struct Counters {
-    counts: [AtomicU64; 9],
+    counts: [AtomicU64; 11],
 }
 
 #[derive(Clone, Copy)]
@@ -130,6 +134,7 @@ pub(super) enum Counted {
     ManifestWritten = 6,
     ManifestPresent = 7,
     TagWritten = 8,
+    Rebuilt = 9,
 }
 
 impl Counters {
@@ -156,6 +161,8 @@ impl Counters {
             manifests_written: count(6),
             manifests_present: count(7),
             tags_written: count(8),
+            rebuilt_blobs: count(9),
+            rebuilt_bytes: count(10),
         }
     }
 }
@@ -166,7 +173,7 @@ impl Counters {
 pub struct Step {
     /// The repository.
     pub repository: String,
-    /// `upload`, `mount`, `put`, `tag` or `skip`.
+    /// `upload`, `rebuild` (from a patch, and upload), `mount`, `put`, `tag` or `skip`.
     pub action: &'static str,
     /// The digest, or the tag.
     pub what: String,
@@ -207,7 +214,8 @@ pub(super) fn rehearse(push: &Prepared<'_>) -> Result<Rehearsal, PushError> {
             }
         }
         for repo in lacking {
-            add(repo, if is_somewhere { "mount" } else { "upload" }, digest.clone(), size);
+            let brought = if push.rebuilds.contains_key(id) { "rebuild" } else { "upload" };
+            add(repo, if is_somewhere { "mount" } else { brought }, digest.clone(), size);
             is_somewhere = true;
         }
         Ok(())

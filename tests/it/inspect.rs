@@ -6,6 +6,7 @@ use std::path::Path;
 
 use barge::bundle::Bundle;
 use barge::bundle::inspect::{Node, Presence, summarize, tree};
+use barge::bundle::patches::PatchTable;
 use barge::bundle::record::{RECORD_PATH, RECORD_TYPE, Record};
 use barge::bundle::table::{AbsentTable, BlobRow, BlobTable, Role};
 use barge::bundle::trailer::{TRAILER_PATH, TRAILER_SIZE, Trailer};
@@ -166,7 +167,7 @@ fn write_huge(path: &Path, count: u64) {
         images: Vec::new(),
         index: Digest::sha256(index),
         media_type: RECORD_TYPE.to_owned(),
-        patches: Default::default(),
+        patches: PatchTable::default(),
         requires: Vec::new(),
     };
     let mut record_bytes = Vec::new();

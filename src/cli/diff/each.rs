@@ -71,6 +71,9 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
     let wishes = wishes.wishes;
     let mut made: HashMap<Digest, Made> = HashMap::new();
     let mut code = 0;
+    // One spool for all: what one site's patch was made of another's is too.
+    let spooled = Digest::sha256(crate::cli::printer::typed().as_bytes());
+    let mut spool = None;
     for one in &known {
         if made.contains_key(&one.id) {
             continue;
@@ -84,6 +87,10 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         let began = Instant::now();
         let options = target.options(args, None, output.clone());
         let jobs = options.jobs;
+        let maker = match args.carry.dry_run {
+            false => args.patches.maker(std::slice::from_ref(&one.name), &states[&one.id], &asked, client)?,
+            true => None,
+        };
         let prepared = Prepared::of(asked, options)?;
         let expected = prepared.state();
         if args.carry.dry_run {
@@ -93,12 +100,17 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         }
         let carrier =
             Carrier { verb: "diff", args: &args.carry, client: Some(client), printer, tells: false };
-        let carried = carrier.carry(prepared, &output, jobs, began)?;
+        let making = maker.map(|maker| maker.making(&spooled)).transpose()?;
+        let carried = carrier.carry(prepared, &output, jobs, began, making.as_ref())?;
+        spool = making.map(|making| making.spool).or(spool);
         code = code.max(carried.code);
         if let Some(path) = carried.path {
             let length = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
             made.insert(one.id.clone(), Made { file: path.display().to_string(), length, expected });
         }
+    }
+    if let Some(spool) = spool {
+        spool.remove();
     }
     print_table(&known, &made, args.carry.dry_run, printer, code);
     Ok(code)

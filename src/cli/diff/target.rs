@@ -67,7 +67,7 @@ impl Target {
         arguments.extend(args.image.iter().map(|name| format!("image {name}")));
         match self {
             Self::Bundles(chain) => {
-                let (union, wishes) = wishes(chain, &args.image)?;
+                let (union, wishes) = wishes(chain, &args.image, args.patches.workshop()?)?;
                 arguments
                     .extend(chain.bundles.iter().filter_map(|bundle| bundle.id()).map(ToString::to_string));
                 Ok(Asked {

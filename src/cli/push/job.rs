@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use barge::bundle::workshop::Workshop;
 use barge::graph::spool::Spool;
 use barge::graph::survey::{self, Survey, Wish};
 use barge::push::names::Naming;
@@ -37,6 +38,7 @@ pub(super) struct Job<'a> {
     pub(super) client: Client,
     pub(super) jobs: usize,
     pub(super) known: &'a dyn Known,
+    pub(super) workshop: Arc<Workshop>,
     /// What a push of bundles hands back; nothing for a mirror.
     pub(super) papers: Option<Papers<'a>>,
 }
@@ -72,7 +74,7 @@ impl Job<'_> {
         if !unread.is_empty() {
             printer.warning("can't be read from the source", &unread);
         }
-        let options = self.target.options(self.naming.clone(), self.jobs);
+        let options = self.target.options(self.naming.clone(), self.jobs, self.workshop.clone());
         let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.known)
             .map_err(|error| failure_of(&error, self))?;
         print_client_warnings(&self.client, printer);
@@ -106,7 +108,7 @@ impl Job<'_> {
                 bytes(step.size)
             ));
         }
-        let uploads = rehearsal.steps.iter().filter(|step| step.action == "upload");
+        let uploads = rehearsal.steps.iter().filter(|step| matches!(step.action, "upload" | "rebuild"));
         let (count, size) = uploads.fold((0, 0), |(count, size), step| (count + 1, size + step.size));
         printer.line(&format!("{} to upload, {}", counted(count, "blob"), bytes(size)));
         let mut document = json!({ "outcome": "NOTHING CHANGED", "dryRun": true, "steps": rehearsal.steps });

@@ -1,7 +1,9 @@
 //! How to write to the target, as the command line says it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use barge::bundle::workshop::Workshop;
 use barge::oci::Reference;
 use barge::push::names::{Destination, MapRule, Naming, NamingError};
 use barge::push::sparse::Policy;
@@ -79,7 +81,7 @@ impl TargetArgs {
     }
 
     /// Returns how to push.
-    pub(super) fn options(&self, naming: Naming, jobs: usize) -> Options {
+    pub(super) fn options(&self, naming: Naming, jobs: usize, workshop: Arc<Workshop>) -> Options {
         Options {
             naming,
             policy: match self.sparse {
@@ -95,6 +97,7 @@ impl TargetArgs {
             trust_manifests: self.trust_manifests,
             keep_going: self.keep_going,
             jobs,
+            workshop,
         }
     }
 }

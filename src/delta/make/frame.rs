@@ -21,7 +21,7 @@ enum Piece {
     Data(u64),
 }
 
-/// Part of a stream's patch: operations with at most one frame. 
+/// Part of a stream's patch: operations with at most one frame.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     pieces: Vec<Piece>,
@@ -129,7 +129,11 @@ impl Maker {
                 continue;
             }
             let length = left.min(range.length - at);
-            self.part.pieces.push(Piece::Copy(Segment { base: range.base, offset: range.offset + at, length }));
+            self.part.pieces.push(Piece::Copy(Segment {
+                base: range.base,
+                offset: range.offset + at,
+                length,
+            }));
             left -= length;
             at = 0;
             if left == 0 {
@@ -168,7 +172,7 @@ impl Maker {
         Ok(())
     }
 
-    /// Packs the new bytes. 
+    /// Packs the new bytes.
     pub fn finish(mut self, max: bool) -> io::Result<Part> {
         let (prefix, new) = self.buffer.split_at(self.prefix);
         self.part.raw = new.len() as u64;

@@ -33,7 +33,8 @@ impl Job {
             }
             Self::Follow(stretch) => {
                 let prefix: u64 = stretch.prefix.iter().map(|range| range.length).sum();
-                let work = (stretch.length + runs::memory(prefix)).max(frame::memory(prefix, stretch.length, max));
+                let work =
+                    (stretch.length + runs::memory(prefix)).max(frame::memory(prefix, stretch.length, max));
                 prefix + stretch.length + work
             }
         }

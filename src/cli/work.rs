@@ -1,0 +1,46 @@
+//! Working files and memory: the flags of all verbs that make or apply patches.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use barge::bundle::workshop::{DEFAULT_MEMORY, Workshop, default_folder};
+
+use super::args::parse_size;
+use super::failure::{BAD_INPUT, Failure};
+
+/// The least that patches can be made and applied with, in bytes.
+const LEAST_MEMORY: u64 = 256 << 20;
+
+/// Where patches are made and applied.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Changed layers")]
+pub struct WorkArgs {
+    /// How much memory patches may take, 256M at least
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory, default_value = "512M")]
+    pub memory: u64,
+    /// Folder for working files: room for the unpacked layers in work, old and new; $TMPDIR or /var/tmp without it
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    match parse_size(text)? {
+        size if size < LEAST_MEMORY => Err("is less than 256M".to_owned()),
+        size => Ok(size),
+    }
+}
+
+impl WorkArgs {
+    /// Returns where patches are made and applied.
+    pub fn workshop(&self) -> Result<Arc<Workshop>, Failure> {
+        let folder = self.scratch.clone().unwrap_or_else(default_folder);
+        if !folder.is_dir() {
+            let failure =
+                Failure::usage(format!("the folder {} for working files does not exist", folder.display()));
+            return Err(Failure { code: BAD_INPUT, kind: "scratch", ..failure }
+                .hint("--scratch DIR names one that does"));
+        }
+        debug_assert!(self.memory >= LEAST_MEMORY && DEFAULT_MEMORY >= LEAST_MEMORY);
+        Ok(Arc::new(Workshop::new(&folder, self.memory)))
+    }
+}
