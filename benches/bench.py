@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures barge against parallel curl, skopeo and openssl, in one run on one machine.
 
-    benches/bench.py [--runs 5] [--dir DIR] [--only pack,push,verify,open,delta,memory]
+    benches/bench.py [--runs 5] [--dir DIR] [--only pack,push,verify,open,delta,memory,layers]
 
-Builds the release binary, makes 20 images with shared layers (2 GB) and a registry on a loopback port, and prints a
-table of medians and ratios. Needs docker-registry, skopeo, curl, openssl and GNU time (`tests/run` installs the first
-two). DIR takes about 15 GB while it runs; everything in it is removed at the end.
+Builds the release binary (or takes that which $BARGE names), makes 20 images with shared layers (2 GB) and a registry
+on a loopback port, and prints a table of medians and ratios. Needs docker-registry, skopeo, curl, openssl and GNU time
+(`tests/run` installs the first two). DIR takes about 15 GB while it runs; everything in it is removed at the end.
+`layers` is only run if it is named: it measures the layer pairs in /tmp/pairs, as `benches/layers.py` does.
 """
 import argparse
 import gzip
@@ -22,7 +23,7 @@ import time
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BARGE = os.path.join(ROOT, "target", "release", "barge")
+BARGE = os.environ.get("BARGE") or os.path.join(ROOT, "target", "release", "barge")
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -45,8 +46,9 @@ class Layout:
             file.write(content)
         return {"mediaType": media_type, "digest": "sha256:" + digest, "size": len(content)}
 
-    def image(self, name, layers):
-        config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [l["digest"] for l in layers]}}
+    def image(self, name, layers, diff_ids=None):
+        diff_ids = diff_ids or [l["digest"] for l in layers]
+        config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}}
         config = self.blob(CONFIG, json.dumps(config).encode())
         manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
         entry = self.blob(MANIFEST, json.dumps(manifest).encode())
@@ -94,6 +96,11 @@ def run(*command, **options):
     if result.returncode != 0:
         raise SystemExit(f"{' '.join(command)}\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
     return result.stdout
+
+
+def build():
+    if "BARGE" not in os.environ:
+        run("cargo", "build", "--release", "--locked", cwd=ROOT)
 
 
 def timed(work):
@@ -356,7 +363,7 @@ def main():
     parser.add_argument("--only", default="pack,push,verify,open,delta,memory")
     args = parser.parse_args()
     only = args.only.split(",")
-    run("cargo", "build", "--release", "--locked", cwd=ROOT)
+    build()
     folder = tempfile.mkdtemp(prefix="barge-bench-", dir=args.dir)
     try:
         print(f"| {os.cpu_count()} cores, median of {args.runs} | time | |\n| --- | --- | --- |", flush=True)
@@ -390,6 +397,11 @@ def main():
             bench_delta(args, folder)
         if "memory" in only:
             bench_memory(folder)
+        if "layers" in only:
+            sys.dont_write_bytecode = True
+            import layers  # It takes its parts from here, so only now.
+
+            layers.bench_layers(layers.arguments(["--runs", str(args.runs)]), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
