@@ -15,6 +15,7 @@ mod format_spec;
 mod inspect;
 mod inventory;
 mod pack;
+mod patch;
 mod push;
 mod support;
 mod support_tests;
