@@ -21,6 +21,9 @@ pub(super) struct Rebuild {
     pub(super) homes: HashMap<Digest, RepoId>,
 }
 
+/// Where a blob was seen at the target.
+pub(super) type Sighting = (NodeId, Vec<Seen>);
+
 /// Lists everything that a recipe builds on at the target, or may.
 fn ingredients(recipe: &Recipe) -> Vec<&Ingredient> {
     let mut all = Vec::new();
@@ -41,7 +44,7 @@ impl Prepared<'_> {
         &mut self,
         known: &dyn Known,
         lacking: &[NodeId],
-    ) -> (HashMap<NodeId, Arc<Recipe>>, Vec<(NodeId, Vec<Seen>)>) {
+    ) -> (HashMap<NodeId, Arc<Recipe>>, Vec<Sighting>) {
         let (mut recipes, mut seen) = (HashMap::new(), HashMap::new());
         for id in lacking {
             let Some(recipe) = known.recipe(self.graph.digest(*id)) else { continue };

@@ -17,7 +17,7 @@ use crate::bundle::patches::CODEC;
 use crate::bundle::workshop::Workshop;
 use crate::delta::layer::Layer;
 use crate::delta::make::{Base, Effort, Options, fingerprint, make};
-use crate::delta::patch::{BASES_MAX, Patch as PatchFile, rebuild};
+use crate::delta::patch::{BASES_MAX, Patch as PatchFile, PatchError, RebuildError, rebuild};
 use crate::delta::scratch::Stream;
 use crate::graph::patched::{FarContent, Patch};
 use crate::graph::reliance::Holds;
@@ -249,7 +249,7 @@ impl Making {
         };
         let read = AtomicU64::new(0);
         let new = self.workshop.take_apart(source, target, size, None, &|count| {
-            advance((read.fetch_add(count, Ordering::Relaxed) + count) / 2);
+            advance((read.fetch_add(count, Ordering::Relaxed) + count).div_euclid(2));
         })?;
         let bases = best(&new, bases).map_err(|source| self.unusable(source))?;
         let (plain, worked) = (new.plain.len().max(1), AtomicU64::new(0));
@@ -266,10 +266,12 @@ impl Making {
         let named: Vec<Base<'_>> = bases.iter().map(|(digest, _, layer)| Base { digest, layer }).collect();
         let patch = make(target, &new, &named, &options).map_err(|source| self.unusable(source))?;
         advance(size);
-        let gains = patch.len() <= size - size / 10;
-        if !(gains && self.rebuilds(target, &patch, &bases)?) {
+        if patch.len() > size - size / 10 {
             self.spool.keep(&key, None)?;
             return Ok(Outcome::WithoutGain);
+        }
+        if !rebuilds(target, &patch, &bases).map_err(|source| self.unusable(source))? {
+            return Ok(Outcome::Unreadable("the patch that was made of it does not give it back".to_owned()));
         }
         let digest = self.spool.keep(&key, Some(&patch))?;
         let bases = bases.into_iter().map(|(digest, size, _)| (digest, size)).collect();
@@ -295,29 +297,31 @@ impl Making {
     fn unusable(&self, source: io::Error) -> StoreError {
         StoreError::Scratch { folder: self.workshop.scratch().folder().to_owned(), source }
     }
+}
 
-    /// Returns whether a patch gives its target, bit for bit. Only then does it travel.
-    fn rebuilds(
-        &self,
-        target: &Digest,
-        patch: &Stream,
-        bases: &[(Digest, u64, Arc<Layer>)],
-    ) -> Result<bool, StoreError> {
-        struct Hashing(Hasher);
-        impl io::Write for Hashing {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.update(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
+/// Returns whether a patch gives its target, bit for bit. Only then does it travel.
+fn rebuilds(target: &Digest, patch: &Stream, bases: &[(Digest, u64, Arc<Layer>)]) -> io::Result<bool> {
+    struct Hashing(Hasher);
+    impl io::Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
         }
-        let layers: Vec<Arc<Layer>> = bases.iter().map(|(_, _, layer)| layer.clone()).collect();
-        let mut out = Hashing(Hasher::new(target.algorithm()));
-        let rebuilt =
-            PatchFile::open(patch.clone()).is_ok_and(|patch| rebuild(&patch, &layers, &mut out).is_ok());
-        Ok(rebuilt && out.0.finish() == *target)
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let layers: Vec<Arc<Layer>> = bases.iter().map(|(_, _, layer)| layer.clone()).collect();
+    let mut out = Hashing(Hasher::new(target.algorithm()));
+    let rebuilt = match PatchFile::open(patch.clone()) {
+        Ok(patch) => rebuild(&patch, &layers, &mut out),
+        Err(PatchError::Scratch(error)) => return Err(error),
+        Err(PatchError::Invalid(_)) => return Ok(false),
+    };
+    match rebuilt {
+        Ok(()) => Ok(out.0.finish() == *target),
+        Err(RebuildError::Scratch(error)) => Err(error),
+        Err(_) => Ok(false),
     }
 }
 

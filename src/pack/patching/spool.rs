@@ -29,7 +29,7 @@ pub struct PatchSpool {
 pub(super) fn key(target: &Digest, candidates: &[&Digest], effort: Effort) -> String {
     let mut lines = vec![format!("{CODEC} {effort:?} {}", env!("CARGO_PKG_VERSION")), target.to_string()];
     lines.extend(candidates.iter().map(ToString::to_string));
-    Digest::sha256(lines.join("\n").as_bytes()).hex().into()
+    Digest::sha256(lines.join("\n").as_bytes()).hex()
 }
 
 /// What an earlier run made of a layer.
