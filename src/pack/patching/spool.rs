@@ -107,6 +107,8 @@ impl PatchSpool {
                     file.write_all(piece)
                 })?;
             }
+            // What has its name is whole, whatever happens to the machine: nobody looks into it again.
+            file.as_file().sync_data()?;
             file.persist(&path).map_err(|error| error.error)
         };
         write().map_err(|error| self.failed(error))?;
