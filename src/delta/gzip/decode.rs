@@ -17,10 +17,10 @@ pub(super) struct Bits<'a> {
     reader: &'a mut dyn Read,
     /// Input, and padding when it has ended.
     pub(super) buffer: Vec<u8>,
-    /// The next byte for `bits`.
+    /// The next byte for `ahead`.
     pub(super) position: usize,
     /// The bits ahead, the next one lowest. Those from `count` on are not accounted for.
-    pub(super) bits: u64,
+    pub(super) ahead: u64,
     /// How many bits were taken from the bytes before `position` and not used.
     pub(super) count: u32,
     end: usize,
@@ -31,7 +31,7 @@ impl<'a> Bits<'a> {
     /// Reads from `reader`.
     pub(super) fn new(reader: &'a mut dyn Read) -> Self {
         let buffer = vec![0; CAPACITY + PADDING];
-        Self { reader, buffer, position: 0, bits: 0, count: 0, end: 0, ended: false }
+        Self { reader, buffer, position: 0, ahead: 0, count: 0, end: 0, ended: false }
     }
 
     /// Makes [`AHEAD`] bytes available, padding among them if the input ends, and returns up to where they reach.
@@ -55,10 +55,12 @@ impl<'a> Bits<'a> {
         if self.position + wanted <= self.end || self.ended {
             return Ok(());
         }
-        self.buffer.copy_within(self.position..self.end, 0);
-        self.end -= self.position;
-        self.position = 0;
-        while self.end < wanted && !self.ended {
+        // The bytes that the bit buffer has stay, for going back to them.
+        let dropped = self.position.saturating_sub(8);
+        self.buffer.copy_within(dropped..self.end, 0);
+        self.end -= dropped;
+        self.position -= dropped;
+        while self.position + wanted > self.end && !self.ended {
             match self.reader.read(&mut self.buffer[self.end..CAPACITY]) {
                 Ok(0) => {
                     self.ended = true;
@@ -76,10 +78,10 @@ impl<'a> Bits<'a> {
     pub(super) fn take(&mut self, count: u32) -> Result<u32, SplitError> {
         if self.count < count {
             self.fill()?;
-            refill(&self.buffer, &mut self.position, &mut self.bits, &mut self.count);
+            refill(&self.buffer, &mut self.position, &mut self.ahead, &mut self.count);
         }
-        let taken = self.bits & ((1 << count) - 1);
-        self.bits >>= count;
+        let taken = self.ahead & ((1 << count) - 1);
+        self.ahead >>= count;
         self.count -= count;
         if self.is_cut_off() { Err(SplitError::CutOff) } else { Ok(taken as u32) }
     }
@@ -93,7 +95,7 @@ impl<'a> Bits<'a> {
     pub(super) fn align(&mut self) -> Result<u8, SplitError> {
         let padding = self.take(self.count & 7)? as u8;
         self.position -= self.count as usize / 8;
-        (self.bits, self.count) = (0, 0);
+        (self.ahead, self.count) = (0, 0);
         Ok(padding)
     }
 
@@ -133,7 +135,7 @@ pub(super) fn refill(buffer: &[u8], position: &mut usize, bits: &mut u64, count:
     // The bits above `count` may be there already, from the same bytes.
     *bits |= u64::from_le_bytes(word) << *count;
     *position += (63 - *count as usize) >> 3;
-    *count |= 56;
+    *count |= 0x38;
 }
 
 /// The entry is a literal, which stands from bit 16 on.

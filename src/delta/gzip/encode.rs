@@ -53,9 +53,9 @@ impl Codes {
             }
         }
         let codes = codes::canonical(&lengths.distances);
-        for symbol in 0..DISTANCE_BASE.len() {
+        for (symbol, code) in all.distances.iter_mut().enumerate().take(DISTANCE_BASE.len()) {
             if lengths.distances[symbol] > 0 {
-                all.distances[symbol] = u32::from(codes[symbol]) << 8 | u32::from(lengths.distances[symbol]);
+                *code = u32::from(codes[symbol]) << 8 | u32::from(lengths.distances[symbol]);
             }
         }
         all
@@ -99,7 +99,7 @@ pub(super) struct Bits<'a> {
     /// The whole bytes.
     pub(super) sink: Sink<'a>,
     /// Bits that are no whole byte yet, and none above them.
-    pub(super) bits: u64,
+    pub(super) rest: u64,
     /// How many, fewer than eight.
     pub(super) count: u32,
 }
@@ -107,15 +107,15 @@ pub(super) struct Bits<'a> {
 impl<'a> Bits<'a> {
     /// Writes to `sink`.
     pub(super) fn new(sink: Sink<'a>) -> Self {
-        Self { sink, bits: 0, count: 0 }
+        Self { sink, rest: 0, count: 0 }
     }
 
     /// Adds bits, at most 56.
     pub(super) fn put(&mut self, bits: u64, count: u32) -> io::Result<()> {
         self.sink.room(8)?;
-        self.bits |= bits << self.count;
+        self.rest |= bits << self.count;
         self.count += count;
-        flush(&mut self.sink.buffer, &mut self.sink.position, &mut self.bits, &mut self.count);
+        flush(&mut self.sink.buffer, &mut self.sink.position, &mut self.rest, &mut self.count);
         Ok(())
     }
 

@@ -247,7 +247,7 @@ impl Join<'_> {
         let (plain, tokens) = (self.plain.source.bytes(), self.tokens.bytes());
         let buffer = out.sink.buffer.as_mut_slice();
         let last = buffer.len() - ROOM;
-        let (mut position, mut bits, mut count) = (out.sink.position, out.bits, out.count);
+        let (mut position, mut bits, mut count) = (out.sink.position, out.rest, out.count);
         let (mut at, mut done, mut seen) = (0, 0, 0);
         for token in tokens.chunks_exact(4).take(usize::try_from(matches).unwrap_or(usize::MAX)) {
             let (run, length) = (usize::from(token[0]), usize::from(token[1]));
@@ -280,7 +280,7 @@ impl Join<'_> {
             flush(buffer, &mut position, &mut bits, &mut count);
             done += 1;
         }
-        (out.sink.position, out.bits, out.count) = (position, bits, count);
+        (out.sink.position, out.rest, out.count) = (position, bits, count);
         self.tokens.consume(4 * done);
         self.plain.consume(at);
         if seen & NONE != 0 {

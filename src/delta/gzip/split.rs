@@ -293,7 +293,7 @@ impl Split<'_> {
         let (out, low) = (window.buffer.as_mut_slice(), window.low);
         let tokens = self.tokens.buffer.as_mut_slice();
         let last_token = tokens.len() - RECORD;
-        let (mut position, mut bits, mut count) = (self.input.position, self.input.bits, self.input.count);
+        let (mut position, mut bits, mut count) = (self.input.position, self.input.ahead, self.input.count);
         let (mut at, mut run, mut gone) = (window.position, window.run, window.gone);
         let (mut token, mut found) = (self.tokens.position, 0);
 
@@ -381,7 +381,7 @@ impl Split<'_> {
             at += length;
             run = at;
         };
-        (self.input.position, self.input.bits, self.input.count) = (position, bits, count);
+        (self.input.position, self.input.ahead, self.input.count) = (position, bits, count);
         (window.position, window.run, window.gone, self.tokens.position) = (at, run, gone, token);
         *matches += found;
         match ended {
