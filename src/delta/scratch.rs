@@ -92,7 +92,9 @@ impl Lease {
     /// Names the folder where the system says only that something is full.
     fn named(&self, error: io::Error) -> io::Error {
         match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => self.full(&error),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                self.full(&error)
+            }
             _ => error,
         }
     }
