@@ -118,7 +118,8 @@ impl Prepared<'_> {
             self.graph.children(id).iter().find_map(|child| failed.get(&(repo, *child)).cloned())
         };
         if let Some(cause) = failed_child {
-            self.fail(repo, id, cause.error, cause.is_sparse);
+            // People are told of what is wrong itself, not of all that it is part of.
+            lock(&self.state.failed).entry((repo, id)).or_insert(cause);
             return Ok(());
         }
         let rewritten = lock(&self.state.rewritten);
