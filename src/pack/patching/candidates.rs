@@ -158,14 +158,16 @@ impl Finder<'_> {
     /// Reads the manifests of an image of the far side, wherever they are.
     fn read(&self, old: &KnownImage, pulled: Option<&Reference>) -> Result<Vec<Old>, String> {
         let places = self.contents.places(old, pulled);
-        let mut why = "no place is known that may have it".to_owned();
+        let mut why: Option<StoreError> = None;
         for place in &places {
             match read_image(&**place, &old.root, &places) {
                 Ok(manifests) => return Ok(manifests),
-                Err(error) => why = chain(&error),
+                // That a place can't be asked says more than that another does not have it.
+                Err(error) if why.as_ref().is_none_or(StoreError::is_not_found) => why = Some(error),
+                Err(_) => {}
             }
         }
-        Err(why)
+        Err(why.map_or_else(|| "no place is known that may have it".to_owned(), |error| chain(&error)))
     }
 }
 

@@ -258,16 +258,18 @@ impl Making {
             return Ok(kept);
         }
         let mut bases: Vec<(Digest, u64, Arc<Layer>)> = Vec::new();
-        let mut why = String::new();
-        for candidate in candidates {
+        // Why the likeliest could not be read.
+        let mut why = None;
+        for (at, candidate) in candidates.iter().enumerate() {
             match self.base(candidate) {
                 Ok(layer) => bases.push((candidate.digest.clone(), candidate.size, layer)),
                 Err(error @ StoreError::Scratch { .. }) => return Err(error),
-                Err(error) => why = chain(&error),
+                Err(error) if at == 0 => why = Some(chain(&error)),
+                Err(_) => {}
             }
         }
         if bases.is_empty() {
-            return Ok(Outcome::Unreadable(why));
+            return Ok(Outcome::Unreadable(why.unwrap_or_default()));
         }
         // Half of the bar is for reading the layer, half for the work on it.
         let (half, done) = (size / 2, AtomicU64::new(0));
@@ -295,6 +297,9 @@ impl Making {
         let patch = make(target, &new, &named, &options).map_err(|source| self.unusable(source))?;
         advance(size);
         if patch.len() > size - size / 10 {
+            if let Some(why) = why {
+                return Ok(Outcome::Unreadable(why));
+            }
             self.spool.keep(&key, None)?;
             return Ok(Outcome::WithoutGain);
         }
@@ -316,7 +321,8 @@ impl Making {
             match self.workshop.layer(&**place, &candidate.digest, candidate.size, None) {
                 Ok(layer) => return Ok(layer),
                 Err(failure @ StoreError::Scratch { .. }) => return Err(failure),
-                Err(failure) => error = failure,
+                Err(failure) if error.is_not_found() => error = failure,
+                Err(_) => {}
             }
         }
         Err(error)
