@@ -38,6 +38,15 @@ impl Form {
             Self::Gzip => 1,
         }
     }
+
+    /// Undoes [`Form::code`].
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Raw),
+            1 => Some(Self::Gzip),
+            _ => None,
+        }
+    }
 }
 
 impl Head {

@@ -4,14 +4,22 @@
 //! target's three streams (plain bytes, tokens, blocks) by operations: copy from the same stream of a base, copy and add
 //! differences, take new bytes. `format-spec/patch.md` is its text.
 
+mod error;
 mod head;
+mod open;
 mod ops;
-#[allow(dead_code, reason = "the reader takes the other half")]
+mod rebuild;
+mod sequence;
+mod unpack;
 mod varint;
+mod window;
 mod write;
 
+pub use error::{Invalid, PatchError, RebuildError};
 pub use head::{BaseHead, Head};
+pub use open::Patch;
 pub use ops::{Op, Positions, Segment};
+pub use rebuild::rebuild;
 pub use write::{FinishedStreamPatch, StreamPatch, write};
 
 /// The media type of a patch blob.
