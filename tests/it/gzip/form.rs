@@ -109,7 +109,7 @@ fn g_3_g_4_g_7_g_9_g_13_the_parts_of_a_small_stream_are_these() {
 #[test]
 fn g_5_g_14_long_runs_are_escaped_and_numbers_are_short() {
     for run in [0, 1, 254, 255, 256, 255 + 127, 255 + 128, 70_000, 255 + (1 << 21), 3_000_000] {
-        let literals: Vec<u8> = (0..run).map(|index| (index * index >> 3) as u8).collect();
+        let literals: Vec<u8> = (0..run).map(|index| ((index * index) >> 3) as u8).collect();
         let pieces = vec![text(b"ab"), a_match(3, 2), Piece::Literals(literals), a_match(4, 1), text(b"z")];
         let (gzip, made) = of_blocks(&[Block::Coded(Table::Flat, pieces)]);
         let parts = there_and_back(&gzip);

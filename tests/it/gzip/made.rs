@@ -239,7 +239,7 @@ fn put_block(bits: &mut Bits, parts: &mut Parts, block: &Block, last: bool, star
                 if run >= 255 {
                     parts.tokens.extend(varint(run - 255));
                 }
-                let field = distance as u16 - 1 | if odd && length == 258 { 0x8000 } else { 0 };
+                let field = (distance as u16 - 1) | if odd && length == 258 { 0x8000 } else { 0 };
                 parts.tokens.push((length - 3) as u8);
                 parts.tokens.extend(field.to_le_bytes());
                 (matches, run) = (matches + 1, 0);
