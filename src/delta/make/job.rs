@@ -33,7 +33,8 @@ impl Job {
             }
             Self::Follow(stretch) => {
                 let prefix: u64 = stretch.prefix.iter().map(|range| range.length).sum();
-                let work = (stretch.length + runs::memory(prefix)).max(frame::memory(prefix, stretch.length, max));
+                let work =
+                    (stretch.length + runs::memory(prefix)).max(frame::memory(prefix, stretch.length, max));
                 prefix + stretch.length + work
             }
         }
@@ -74,7 +75,7 @@ fn plain(group: &Group, new: &Layer, bases: &[&Layer], max: bool) -> io::Result<
         }
     }
     drop((content, old_content));
-    maker.finish(max)
+    maker.finish(frame::PLAIN, max)
 }
 
 /// Describes an executable by its twin.
@@ -121,5 +122,5 @@ fn follow(stretch: &Stretch, new: &Layer, bases: &[&Layer], max: bool) -> io::Re
     }
     maker.data(&content[at..]);
     drop(content);
-    maker.finish(max)
+    maker.finish(frame::FOLLOW, max)
 }

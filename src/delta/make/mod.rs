@@ -77,12 +77,14 @@ const RESERVE: u64 = 64 << 20;
 /// # Errors
 /// [`io::ErrorKind::InvalidInput`] for no base or more than [`patch::BASES_MAX`], else what reading and writing working files
 /// says.
-pub fn make(
-    target: &Digest,
-    new: &Layer,
-    bases: &[Base<'_>],
-    options: &Options<'_>,
-) -> io::Result<Stream> {
+pub fn make(target: &Digest, new: &Layer, bases: &[Base<'_>], options: &Options<'_>) -> io::Result<Stream> {
+    if bases.is_empty() || bases.len() > patch::BASES_MAX {
+        let most = patch::BASES_MAX;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a patch has 1 to {most} bases, not {}", bases.len()),
+        ));
+    }
     let head = Head {
         target: target.clone(),
         size: new.size,
@@ -133,10 +135,18 @@ fn plan(new: &Layer, bases: &[&Layer], options: &Options<'_>) -> io::Result<(Vec
     let layers: Vec<&Layer> = std::iter::once(new).chain(bases.iter().copied()).collect();
     let mut scans = Vec::new();
     let scan = |layer: &&Layer| tar::scan(&layer.plain);
-    pool::run_all(&layers, u64::MAX, options.threads, |_| 0, scan, |_| 0, |_, members| {
-        scans.push(members);
-        Ok(())
-    })?;
+    pool::run_all(
+        &layers,
+        u64::MAX,
+        options.threads,
+        |_| 0,
+        scan,
+        |_| 0,
+        |_, members| {
+            scans.push(members);
+            Ok(())
+        },
+    )?;
     let members = scans.remove(0);
     let bases_members: Vec<_> =
         bases.iter().zip(scans).map(|(layer, members)| BaseMembers { layer, members }).collect();

@@ -84,7 +84,12 @@ pub(super) struct Plan {
 }
 
 /// Plans how to make the plain bytes of `new`, whose members are `members`, from those of `bases`.
-pub(super) fn plan(new: &Layer, members: &[Member], bases: &[BaseMembers<'_>], max: bool) -> io::Result<Plan> {
+pub(super) fn plan(
+    new: &Layer,
+    members: &[Member],
+    bases: &[BaseMembers<'_>],
+    max: bool,
+) -> io::Result<Plan> {
     let mut plan = Plan::default();
     let mut near: Option<Place> = None;
     for (member, twin) in members.iter().zip(twins(new, members, bases)?) {
@@ -104,7 +109,8 @@ fn segment(base: usize, offset: u64, length: u64) -> Segment {
 impl Plan {
     fn head(&mut self, member: &Member, near: Option<Place>) {
         let length = member.content - member.start;
-        let Some(Place { base, member: old }) = near.filter(|near| near.member.path != 0 && length > 0) else {
+        let Some(Place { base, member: old }) = near.filter(|near| near.member.path != 0 && length > 0)
+        else {
             return self.push(Step::Content { at: member.start, length, twin: None, executable: false });
         };
         let old_length = old.content - old.start;
@@ -174,7 +180,9 @@ impl Plan {
                 .take_while(|other| other.hash == chunk.hash && other.length == chunk.length);
             // Of several, the one that goes on where the one before ended.
             let expected = old_at + between.from;
-            let Some(found) = same.min_by_key(|other| (other.offset != expected, other.offset)) else { return };
+            let Some(found) = same.min_by_key(|other| (other.offset != expected, other.offset)) else {
+                return;
+            };
             self.between(&mut between, chunk.offset, Some(found.offset));
             self.push(Step::Copy(segment(base, found.offset, u64::from(chunk.length))));
             between.offset = cursor - at;
@@ -294,8 +302,11 @@ impl Between {
             (self.from, to)
         } else {
             // By position: between the chunks if they are in order, else in the whole.
-            let (from, gap, at, length) =
-                if ordered { (self.from, gap, at - self.offset, length) } else { (0, self.old_length, at, self.length) };
+            let (from, gap, at, length) = if ordered {
+                (self.from, gap, at - self.offset, length)
+            } else {
+                (0, self.old_length, at, self.length)
+            };
             let middle = from + (u128::from(at) * u128::from(gap) / u128::from(length.max(1))) as u64;
             (middle.saturating_sub(PART), middle + part + PART)
         };

@@ -56,10 +56,8 @@ where
     R: Send,
 {
     let done = jobs.iter().map(|_| None).collect();
-    let pool = Pool {
-        state: Mutex::new(State { next: 0, used: 0, done, stop: false }),
-        changed: Condvar::new(),
-    };
+    let pool =
+        Pool { state: Mutex::new(State { next: 0, used: 0, done, stop: false }), changed: Condvar::new() };
     let work = || {
         let _guard = StopOnPanic(&pool);
         loop {

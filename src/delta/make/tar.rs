@@ -52,7 +52,8 @@ impl Member {
 
 /// Lists the members of `plain`; they cover all of it. `tar` tells whether it may be one at all.
 pub(super) fn scan(plain: &Stream) -> io::Result<Vec<Member>> {
-    let mut scan = Scan { reader: plain.reader(0), buffer: Vec::new(), at: 0, position: 0, length: plain.len() };
+    let mut scan =
+        Scan { reader: plain.reader(0), buffer: Vec::new(), at: 0, position: 0, length: plain.len() };
     let mut members = Vec::new();
     let mut start = 0;
     while members.len() < MEMBERS_MAX {

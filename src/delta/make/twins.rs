@@ -45,11 +45,7 @@ struct Index<'a> {
 }
 
 /// Finds a twin for each of `members` of `new`.
-pub(super) fn twins(
-    new: &Layer,
-    members: &[Member],
-    bases: &[BaseMembers<'_>],
-) -> io::Result<Vec<Twin>> {
+pub(super) fn twins(new: &Layer, members: &[Member], bases: &[BaseMembers<'_>]) -> io::Result<Vec<Twin>> {
     let index = Index::new(bases);
     let mut twins = vec![Twin::default(); members.len()];
     let mut claimed = vec![false; index.count()];
@@ -69,8 +65,7 @@ pub(super) fn twins(
             claimed[id as usize] = true;
         }
         let head = path.or(content).or_else(|| index.by_masked(member));
-        twins[at] =
-            Twin { head: head.map(|id| index.place(id)), content: content.map(|id| index.place(id)) };
+        twins[at] = Twin { head: head.map(|id| index.place(id)), content: content.map(|id| index.place(id)) };
         if content.is_none() && member.size >= sketch::LEAST && lonely.len() < SKETCHES_MAX {
             lonely.push(at);
         }
@@ -97,8 +92,10 @@ impl<'a> Index<'a> {
             starts.push(starts.last().copied().unwrap_or(0) + base.members.len());
         }
         let all = || bases.iter().flat_map(|base| &base.members).zip(0_u32..);
-        let mut content: Vec<_> =
-            all().filter(|(member, _)| member.size > 0).map(|(member, id)| (member.hash as u64, id)).collect();
+        let mut content: Vec<_> = all()
+            .filter(|(member, _)| member.size > 0)
+            .map(|(member, id)| (member.hash as u64, id))
+            .collect();
         let mut path: Vec<_> = all().map(|(member, id)| (member.path, id)).collect();
         let mut masked: Vec<_> = all().map(|(member, id)| (member.masked, member.size, id)).collect();
         content.sort_unstable();
@@ -146,7 +143,8 @@ impl<'a> Index<'a> {
 
     /// The member with the same masked path whose size is nearest.
     fn by_masked(&self, member: &Member) -> Option<u32> {
-        let middle = self.masked.partition_point(|(masked, size, _)| (*masked, *size) < (member.masked, member.size));
+        let middle =
+            self.masked.partition_point(|(masked, size, _)| (*masked, *size) < (member.masked, member.size));
         self.masked[middle.saturating_sub(LIKELY)..self.masked.len().min(middle + LIKELY)]
             .iter()
             .filter(|(masked, size, _)| *masked == member.masked && (*size > 0 || member.size == 0))
@@ -183,16 +181,17 @@ impl Features {
         let mut votes: Vec<(u32, u32)> = Vec::new();
         for feature in sketch {
             let from = self.features.partition_point(|(other, _)| other < feature);
-            for (_, id) in self.features[from..].iter().take(LIKELY).take_while(|(other, _)| other == feature) {
+            for (_, id) in self.features[from..].iter().take(LIKELY).take_while(|(other, _)| other == feature)
+            {
                 match votes.iter_mut().find(|(other, _)| other == id) {
                     Some((_, count)) => *count += 1,
                     None => votes.push((*id, 1)),
                 }
             }
         }
-        let nearest = votes.into_iter().min_by_key(|(id, count)| {
-            (u32::MAX - count, index.member(*id).size.abs_diff(member.size), *id)
-        });
+        let nearest = votes
+            .into_iter()
+            .min_by_key(|(id, count)| (u32::MAX - count, index.member(*id).size.abs_diff(member.size), *id));
         nearest.map(|(id, _)| id)
     }
 }
