@@ -12,6 +12,7 @@ mod bundles;
 mod damage;
 mod delta;
 mod format_spec;
+mod gzip;
 mod inspect;
 mod inventory;
 mod pack;

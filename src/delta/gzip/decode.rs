@@ -55,10 +55,12 @@ impl<'a> Bits<'a> {
         if self.position + wanted <= self.end || self.ended {
             return Ok(());
         }
-        self.buffer.copy_within(self.position..self.end, 0);
-        self.end -= self.position;
-        self.position = 0;
-        while self.end < wanted && !self.ended {
+        // The bytes that the bit buffer has stay, for going back to them.
+        let dropped = self.position.saturating_sub(8);
+        self.buffer.copy_within(dropped..self.end, 0);
+        self.end -= dropped;
+        self.position -= dropped;
+        while self.position + wanted > self.end && !self.ended {
             match self.reader.read(&mut self.buffer[self.end..CAPACITY]) {
                 Ok(0) => {
                     self.ended = true;

@@ -14,9 +14,6 @@ mod error;
 mod join;
 mod split;
 
-#[cfg(test)]
-mod tests;
-
 pub use error::{JoinError, Part, SplitError};
 pub use join::join;
 pub use split::split;
