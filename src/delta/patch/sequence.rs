@@ -109,7 +109,7 @@ impl<'a> Sequence<'a> {
         if self.used < self.frame.len() || self.data < self.data_end {
             return Err(self.invalid("not all of `data` is used"));
         }
-        // The last window and the last frame are done with; the other streams may need the memory.
+        // The last frame is done with, and the other streams may need the memory.
         self.frame = Vec::new();
         self.used = 0;
         self.ops.finish()?;

@@ -13,7 +13,7 @@ use crate::delta::scratch::{Scratch, Stream, StreamWriter};
 const SMALL: u64 = 4 << 20;
 /// The zstd level for short parts.
 const HIGH: i32 = 19;
-/// The zstd level for long ones: a long `diff` is mostly zeros, which this level packs at over 100 MB/s.
+/// The zstd level for long ones: a long `diff` is mostly zeros, which this level packs at about 100 MB/s.
 const LOW: i32 = 9;
 
 /// The patch of one stream that is being made.
