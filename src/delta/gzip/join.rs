@@ -321,12 +321,21 @@ impl Join<'_> {
         while left > 0 {
             let out = &mut self.out;
             left -= self.plain.take(left, |bytes| {
-                for &literal in bytes {
-                    let code = codes.literals[usize::from(literal)];
-                    if code & NONE != 0 {
-                        return Err(JoinError::Unfit("a symbol has no code in its block"));
+                // A quarter of the capacity, of 15 bits each, is less than half of it.
+                out.sink.room(CAPACITY / 2).map_err(JoinError::Write)?;
+                let (buffer, position) = (out.sink.buffer.as_mut_slice(), &mut out.sink.position);
+                let mut seen = 0;
+                for literals in bytes.chunks(3) {
+                    for &literal in literals {
+                        let code = codes.literals[usize::from(literal)];
+                        seen |= code;
+                        out.rest |= u64::from(code >> 8) << out.count;
+                        out.count += code & 0xff;
                     }
-                    out.put(u64::from(code >> 8), code & 0xff).map_err(JoinError::Write)?;
+                    flush(buffer, position, &mut out.rest, &mut out.count);
+                }
+                if seen & NONE != 0 {
+                    return Err(JoinError::Unfit("a symbol has no code in its block"));
                 }
                 Ok(())
             })?;
