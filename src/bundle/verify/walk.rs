@@ -314,7 +314,9 @@ impl Walk<'_> {
     /// Takes note of content that is rebuilt by the patch in row `at`; returns its node.
     fn rebuild(&mut self, at: usize, descriptor: &Descriptor, way: &Way, may_be_manifest: bool) -> NodeId {
         let row = &self.subject.patches[at];
-        if may_be_manifest && is_manifest(descriptor) {
+        // What a root or an attachment is, only the record says here.
+        let is_named = way.parent.is_none() || way.attached;
+        if may_be_manifest && (is_named || is_manifest(descriptor)) {
             let text = "the record has it rebuilt by a patch, and manifests always travel";
             return self.lose(descriptor, way, text);
         }
