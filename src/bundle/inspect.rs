@@ -49,12 +49,47 @@ pub struct Summary {
     pub gaps: Amount,
     /// Content that is left out on purpose, by reason.
     pub absent: BTreeMap<Reason, Amount>,
+    /// Content that is rebuilt by patches; none where no patch travels.
+    pub patches: Option<PatchSummary>,
     /// What it builds on, where it is a delta bundle.
     pub bases: Vec<BaseEntry>,
     /// Names that the bases have and that are no longer wanted.
     pub removed: Vec<String>,
     /// The state code that a push should read back; none for a layout of another producer.
     pub state: Option<String>,
+}
+
+/// What a bundle says of its patches.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PatchSummary {
+    /// How many pieces of content are rebuilt.
+    pub count: u64,
+    /// Bytes of the patches.
+    pub bytes: u64,
+    /// Bytes of the content that is rebuilt by them.
+    pub content_bytes: u64,
+    /// Bytes that do not travel because of them, at the least: what travels for them only is taken off, and content that
+    /// another patch builds on counts for nothing, since it may be a step on the way.
+    pub saved_bytes: u64,
+    /// Content of the far side that they build on.
+    pub far_side: Amount,
+    /// Content that travels only because they build on it.
+    pub held: Amount,
+}
+
+/// By which patch content of a tree is rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PatchNote {
+    /// What it is rebuilt from.
+    pub bases: Vec<Digest>,
+    /// How, with a version.
+    pub codec: String,
+    /// Digest of the patch.
+    pub patch: Digest,
+    /// Length of the patch in bytes.
+    pub size: u64,
 }
 
 /// What a bundle says of an image.
@@ -88,6 +123,8 @@ pub enum Presence {
     Unshipped,
     /// Left out on purpose.
     Absent(Reason),
+    /// Rebuilt by a patch, which is in the bundle.
+    Patched,
     /// Could not be had when the bundle was packed.
     Gap,
     /// Not there, and nothing says why. A layout of another producer may leave out what it likes.
@@ -117,6 +154,9 @@ pub struct Node {
     pub tag: Option<String>,
     /// Where it is.
     pub presence: Presence,
+    /// By which patch it is rebuilt, where it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<PatchNote>,
     /// Why what is below it is not shown: its manifest can't be read, or was shown before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -186,6 +226,7 @@ pub fn of_record(record: &Record, id: Option<Digest>, path: &Path) -> Summary {
         format_version: Some(record.format_version.clone()),
         failed: record.failed.iter().map(|failed| failed.name.to_string()).collect(),
         bases: record.base.as_ref().map_or(Vec::new(), |base| base.bases.clone()),
+        patches: patches_of(record),
         removed: record.base.as_ref().map_or(Vec::new(), |base| base.removed.clone()),
         state: Some(record.state()),
         ..Summary::default()
@@ -215,6 +256,33 @@ pub fn of_record(record: &Record, id: Option<Digest>, path: &Path) -> Summary {
         });
     }
     summary
+}
+
+/// Sums up the patches of a record; none if it has none.
+fn patches_of(record: &Record) -> Option<PatchSummary> {
+    if record.patches.is_empty() {
+        return None;
+    }
+    let mut sum = PatchSummary::default();
+    let steps: HashSet<&Digest> = record.patches.iter().flat_map(|row| &row.bases).collect();
+    let mut given = 0_u64;
+    for row in record.patches.iter() {
+        sum.count += 1;
+        sum.content_bytes = sum.content_bytes.saturating_add(row.size);
+        if !steps.contains(&row.target) {
+            given = given.saturating_add(row.size);
+        }
+    }
+    for row in record.blobs.iter() {
+        match row.role {
+            Role::Base => sum.held.add(row.size),
+            Role::Patch => sum.bytes = sum.bytes.saturating_add(row.size),
+            _ => {}
+        }
+    }
+    record.far_content().iter().for_each(|row| sum.far_side.add(row.size));
+    sum.saved_bytes = given.saturating_sub(sum.bytes.saturating_add(sum.held.bytes));
+    Some(sum)
 }
 
 fn has_docker_manifest(bundle: &Bundle) -> bool {
@@ -266,6 +334,7 @@ impl Walk<'_> {
             artifact_type: None,
             tag: None,
             presence: self.presence(&descriptor.digest),
+            patch: self.patch(&descriptor.digest),
             note: None,
             children: Vec::new(),
         }
@@ -282,8 +351,26 @@ impl Walk<'_> {
                 _ => Presence::Held,
             },
             (None, Some(row)) => Presence::Absent(row.reason),
-            (None, None) => Presence::Unknown,
+            (None, None) => Self::rebuilt(record, digest),
         }
+    }
+
+    /// Returns whether content is rebuilt by a patch that is there.
+    fn rebuilt(record: &Record, digest: &Digest) -> Presence {
+        let patch = record.patches.find(digest).and_then(|row| record.blobs.find(&row.patch));
+        match patch.map(|(_, patch)| patch.role) {
+            Some(Role::Gap) => Presence::Gap,
+            Some(_) => Presence::Patched,
+            None => Presence::Unknown,
+        }
+    }
+
+    fn patch(&self, digest: &Digest) -> Option<PatchNote> {
+        let record = self.bundle.record()?;
+        let row = record.patches.find(digest)?;
+        let (_, patch) = record.blobs.find(&row.patch)?;
+        let (bases, codec) = (row.bases.clone(), row.codec.clone());
+        Some(PatchNote { bases, codec, patch: row.patch.clone(), size: patch.size })
     }
 
     fn manifest(&mut self, descriptor: &Descriptor, kind: &'static str, depth: usize) -> Node {

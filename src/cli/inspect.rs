@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use barge::base::{BaseError, media_type_of};
 use barge::bundle::Bundle;
 use barge::bundle::inspect::{
-    ImageSummary, Node, Presence, Summary, find_images, of_record, summarize, tree,
+    ImageSummary, Node, PatchNote, PatchSummary, Presence, Summary, find_images, of_record, summarize, tree,
 };
 use barge::bundle::record::{RECORD_TYPE, Record};
+use barge::bundle::verify::Amount;
 use barge::inventory::{INVENTORY_TYPE, RECEIPT_TYPE};
-use barge::oci::Platform;
+use barge::oci::{Digest, Platform};
 use barge::request::REQUEST_TYPE;
 use barge::select::Reason;
 use serde_json::json;
@@ -223,6 +224,9 @@ fn print_head(summary: &Summary, what: &str, all: usize, args: &Args, printer: &
             reason_text(*reason)
         ));
     }
+    if let Some(patches) = &summary.patches {
+        print_patches(patches, printer);
+    }
     if summary.gaps.count > 0 {
         let blobs = counted(summary.gaps.count as usize, "blob");
         printer.line(&format!("  lacks    {blobs}, {}, that could not be had", bytes(summary.gaps.bytes)));
@@ -234,6 +238,24 @@ fn print_head(summary: &Summary, what: &str, all: usize, args: &Args, printer: &
     if !summary.failed.is_empty() {
         printer.line(&format!("images that could not be had whole: {}", summary.failed.len()));
         print_some(&summary.failed, printer);
+    }
+}
+
+fn print_patches(patches: &PatchSummary, printer: &Printer) {
+    let amount =
+        |amount: &Amount| format!("{}, {}", counted(amount.count as usize, "blob"), bytes(amount.bytes));
+    printer.line(&format!(
+        "  rebuilds {}, {}, by patches of {}: {} not sent",
+        counted(patches.count as usize, "blob"),
+        bytes(patches.content_bytes),
+        bytes(patches.bytes),
+        bytes(patches.saved_bytes)
+    ));
+    if patches.far_side.count > 0 {
+        printer.line(&format!("  from     {}, that the far side has", amount(&patches.far_side)));
+    }
+    if patches.held.count > 0 {
+        printer.line(&format!("  and from {}, here for that only", amount(&patches.held)));
     }
 }
 
@@ -258,7 +280,7 @@ fn print_images(summary: &Summary, args: &Args, printer: &Printer) {
         printer.line(&format!("  {name}  {}", image.root.short()));
         print_image(image, printer);
         if let (true, Some(tree)) = (args.tree, &image.tree) {
-            print_node(tree, 4, printer);
+            print_node(tree, 4, !summary.bases.is_empty(), printer);
         }
     }
     if summary.images.len() > shown {
@@ -289,14 +311,19 @@ fn list(platforms: &[Platform]) -> String {
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn print_node(node: &Node, indent: usize, printer: &Printer) {
+/// Shows content and what is below it; of a delta, it is said of layers that they are whole too.
+fn print_node(node: &Node, indent: usize, is_delta: bool, printer: &Printer) {
     let platform = node.platform.as_ref().map_or(String::new(), |platform| format!(" {platform}"));
     let kind = node.artifact_type.as_deref().unwrap_or(&node.media_type);
     let tag = node.tag.as_ref().map_or(String::new(), |tag| format!(" by tag {tag}"));
     let mark = match node.presence {
+        Presence::Held if is_delta && node.kind == "layer" => "  [whole]".to_owned(),
         Presence::Held => String::new(),
         Presence::Unshipped => "  [kept, not pushed: its platform was not selected]".to_owned(),
         Presence::Absent(reason) => format!("  [left out: {}]", reason_text(reason)),
+        Presence::Patched => {
+            node.patch.as_ref().map_or(String::new(), |patch| patched_text(patch, node.size))
+        }
         Presence::Gap => "  [could not be had]".to_owned(),
         Presence::Unknown => "  [not here]".to_owned(),
     };
@@ -310,6 +337,11 @@ fn print_node(node: &Node, indent: usize, printer: &Printer) {
     );
     printer.line(&line);
     for child in &node.children {
-        print_node(child, indent + 2, printer);
+        print_node(child, indent + 2, is_delta, printer);
     }
+}
+
+fn patched_text(patch: &PatchNote, size: u64) -> String {
+    let bases: Vec<String> = patch.bases.iter().map(Digest::short).collect();
+    format!("  [patched from {}: {} in place of {}]", bases.join(" and "), bytes(patch.size), bytes(size))
 }

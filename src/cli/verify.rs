@@ -198,6 +198,13 @@ impl Shown<'_> {
                 printer.line(&format!("  {text:<9}{blobs}, {}", bytes(count.bytes)));
             }
         }
+        if counts.rebuilt.count > 0 {
+            let blobs = counted(counts.rebuilt.count as usize, "blob");
+            printer.line(&format!(
+                "  rebuilds {blobs}, {}, by patches; push proves that what they build on is there",
+                bytes(counts.rebuilt.bytes)
+            ));
+        }
         for (reason, amount) in &counts.absent {
             let blobs = counted(amount.count as usize, "blob");
             if *reason == Reason::Base {

@@ -4,14 +4,15 @@
 //! tests' own, with Python and with GNU tar; the code under test only writes the files and refuses bad ones.
 
 mod archive;
-mod build;
+pub mod build;
 mod delta;
 mod documents;
 mod golden;
 mod layout;
-mod made;
+pub mod made;
 mod months;
 mod reader;
+mod rebuilt;
 mod record;
 mod text;
-mod walk;
+pub mod walk;

@@ -17,6 +17,7 @@ mod inspect;
 mod inventory;
 mod pack;
 mod patch;
+mod patched;
 mod push;
 mod support;
 mod support_tests;

@@ -184,6 +184,7 @@ pub(super) fn read_record(
         findings.content("record-damaged", &row.digest, None, "it is listed both as held and as left out");
     }
     check_reliance(&record, findings);
+    super::patches::check_rows(&record, findings);
     Ok(ReadRecord { record, id, size })
 }
 

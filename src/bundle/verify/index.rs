@@ -151,7 +151,7 @@ impl Listing {
             let name = shown_name(name.as_deref());
             let text = match relying.contains(one) {
                 true => format!(
-                    "`index.json` lists it ({name}), and some of what it needs is left out because the far side has it"
+                    "`index.json` lists it ({name}), and some of what it needs is left out because the far side has it, or rebuilt there"
                 ),
                 false => format!("`index.json` lists it ({name}) and the record does not"),
             };

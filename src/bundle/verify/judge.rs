@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::report::{Amount, Cost, Counts, Finding, ImageState, Resend};
 use super::subject::{State, Subject};
-use super::walk::{Closure, NodeId};
+use super::walk::{Closure, Edge, NodeId};
 use crate::bundle::table::Role;
-use crate::oci::Platform;
+use crate::oci::{Digest, Platform};
 use crate::select::Reason;
 
 /// Everything that follows from states and closure.
@@ -66,13 +66,10 @@ fn images_by_root(closure: &Closure) -> HashMap<NodeId, Vec<usize>> {
 
 /// Returns the images that reach anything that is not whole.
 fn broken_images(subject: &Subject, closure: &Closure) -> HashSet<usize> {
-    let rows = subject.blobs.len();
-    let mut stack: Vec<NodeId> = (0..(rows + closure.lost.len()) as NodeId)
-        .filter(|node| {
-            let is_row = (*node as usize) < rows;
-            (!is_row || closure.reached[*node as usize]) && !closure.is_sound(subject, *node)
-        })
-        .collect();
+    let end = subject.first_lost() + closure.lost.len() as NodeId;
+    let is_reached = |node: NodeId| closure.reached.get(node as usize).copied().unwrap_or(true);
+    let mut stack: Vec<NodeId> =
+        (0..end).filter(|node| is_reached(*node) && !closure.is_sound(subject, *node)).collect();
     let mut seen: HashSet<NodeId> = stack.iter().copied().collect();
     while let Some(node) = stack.pop() {
         stack.extend(
@@ -95,8 +92,8 @@ fn broken_images(subject: &Subject, closure: &Closure) -> HashSet<usize> {
 fn cut_off(subject: &Subject, closure: &Closure) -> Vec<NodeId> {
     let rows =
         (0..subject.blobs.len()).filter(|at| closure.reached[*at] && subject.states[*at] == State::Missing);
-    let lost = subject.blobs.len()..subject.blobs.len() + closure.lost.len();
-    rows.chain(lost).map(|node| node as NodeId).collect()
+    let lost = subject.first_lost()..subject.first_lost() + closure.lost.len() as NodeId;
+    rows.map(|node| node as NodeId).chain(lost).collect()
 }
 
 /// Walks from nodes up to the images that need them.
@@ -158,6 +155,11 @@ fn counts(subject: &Subject, closure: &Closure, restricted: bool) -> Counts {
     for lost in &closure.lost {
         counts.missing.add(lost.size);
     }
+    for (at, row) in subject.patches.iter().enumerate() {
+        if !restricted || !closure.parents(subject.target_node(at)).is_empty() {
+            counts.rebuilt.add(row.size);
+        }
+    }
     if subject.recorded && !restricted {
         let mut absent: BTreeMap<Reason, Amount> = BTreeMap::new();
         for row in subject.absent.iter() {
@@ -171,22 +173,72 @@ fn counts(subject: &Subject, closure: &Closure, restricted: bool) -> Counts {
 }
 
 fn resend(subject: &Subject, closure: &Closure, restricted: bool) -> Vec<Resend> {
-    let rows = subject.blobs.iter().enumerate().filter(|(at, row)| {
-        let is_wanted = !restricted || closure.reached[*at];
-        is_wanted && (row.role == Role::Gap || matches!(subject.states[*at], State::Damaged | State::Missing))
-    });
-    let mut list: Vec<Resend> = rows
-        .map(|(_, row)| Resend {
-            digest: row.digest.clone(),
-            media_type: row.media_type.to_owned(),
-            size: row.size,
-        })
-        .collect();
+    let mut list: Vec<Resend> = Vec::new();
+    // Which patches need what, for what is lost of them.
+    let mut needed_by: HashMap<&Digest, Vec<usize>> = HashMap::new();
+    for (at, row) in subject.patches.iter().enumerate() {
+        for digest in std::iter::once(&row.patch).chain(&row.bases) {
+            needed_by.entry(digest).or_default().push(at);
+        }
+    }
+    let mut targets: BTreeSet<usize> = BTreeSet::new();
+    for (at, row) in subject.blobs.iter().enumerate() {
+        let is_lost = row.role == Role::Gap
+            || matches!(subject.states[at], State::Damaged | State::Missing)
+            || (row.role == Role::Patch && closure.unsound.contains(&(at as NodeId)));
+        if !is_lost || (restricted && !closure.reached[at]) {
+            continue;
+        }
+        let in_image = |edge: &Edge| (edge.parent as usize) < subject.blobs.len();
+        let is_for_patches = match row.role {
+            Role::Patch | Role::Base => true,
+            Role::Gap => {
+                needed_by.contains_key(row.digest) && !closure.parents(at as NodeId).iter().any(in_image)
+            }
+            _ => false,
+        };
+        if is_for_patches {
+            targets.extend(lost_targets(subject, closure, &needed_by, row.digest));
+        } else {
+            let (digest, media_type) = (row.digest.clone(), row.media_type.to_owned());
+            list.push(Resend { digest, media_type, size: row.size });
+        }
+    }
+    list.extend(targets.into_iter().map(|at| {
+        let row = &subject.patches[at];
+        Resend { digest: row.target.clone(), media_type: row.media_type.clone(), size: row.size }
+    }));
     list.extend(closure.lost.iter().map(|lost| Resend {
         digest: lost.digest.clone(),
         media_type: lost.media_type.clone(),
         size: lost.size,
     }));
     list.sort();
+    list.dedup();
     list
+}
+
+/// Returns what of the images can't be rebuilt without a piece of content that only patches need. Whoever packed the
+/// bundle may have nothing that only patches need, and has the images.
+fn lost_targets(
+    subject: &Subject,
+    closure: &Closure,
+    needed_by: &HashMap<&Digest, Vec<usize>>,
+    lost: &Digest,
+) -> Vec<usize> {
+    let above = |digest: &Digest| needed_by.get(digest).map(Vec::as_slice).unwrap_or_default();
+    let mut stack: Vec<usize> = above(lost).to_vec();
+    let mut seen: HashSet<usize> = stack.iter().copied().collect();
+    let mut found = Vec::new();
+    while let Some(at) = stack.pop() {
+        let parents = closure.parents(subject.target_node(at));
+        let higher = above(&subject.patches[at].target);
+        // With this one sent, everything above it can be rebuilt. Manifests that can't be read hide what is theirs.
+        if higher.is_empty() || parents.iter().any(|edge| (edge.parent as usize) < subject.blobs.len()) {
+            found.push(at);
+        } else {
+            stack.extend(higher.iter().copied().filter(|at| seen.insert(*at)));
+        }
+    }
+    found
 }

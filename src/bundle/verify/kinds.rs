@@ -10,7 +10,7 @@ pub struct Kind {
 }
 
 /// Every kind of finding, the gravest first: reports are sorted in this order.
-pub const KINDS: [Kind; 29] = [
+pub const KINDS: [Kind; 30] = [
     kind(
         "truncated",
         "the file was cut off: what lies behind the cut is not here; copy the file again, or have the missing content sent",
@@ -79,6 +79,10 @@ pub const KINDS: [Kind; 29] = [
     kind(
         "data-mismatch",
         "a manifest carries a copy of content that differs from it: do not trust that manifest",
+    ),
+    kind(
+        "patch-mismatch",
+        "a patch gives other content, or needs other content, than the record says; have what it is to give sent whole",
     ),
     kind(
         "manifest-invalid",

@@ -99,7 +99,17 @@ pub(super) fn open_tar(
     let states = vec![State::Unread; blobs.len()];
     let place = Place::File { file, base: 0, exact: false };
     let (absent, strict) = (AbsentTable::default(), whole_until.is_some());
-    let subject = Subject { place, blobs, absent, images, recorded: false, strict, states };
+    let subject = Subject {
+        place,
+        blobs,
+        absent,
+        patches: Vec::new(),
+        far_content: Vec::new(),
+        images,
+        recorded: false,
+        strict,
+        states,
+    };
     let length = Some(length);
     Ok(Opened { subject, form, bundle: None, length, whole_until, listing: None, bases: Vec::new() })
 }
@@ -183,7 +193,17 @@ pub(super) fn open_folder(path: &Path, findings: &mut Findings) -> std::result::
     let blobs = table(rows, path)?;
     let states = vec![State::Unread; blobs.len()];
     let (absent, place) = (AbsentTable::default(), Place::Folder(files));
-    let subject = Subject { place, blobs, absent, images, recorded: false, strict: false, states };
+    let subject = Subject {
+        place,
+        blobs,
+        absent,
+        patches: Vec::new(),
+        far_content: Vec::new(),
+        images,
+        recorded: false,
+        strict: false,
+        states,
+    };
     let (bundle, length, whole_until) = (None, None, None);
     Ok(Opened { subject, form, bundle, length, whole_until, listing: None, bases: Vec::new() })
 }

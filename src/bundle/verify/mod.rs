@@ -7,6 +7,7 @@
 //! - [`head`] finds the head, also a damaged one; `archive` compares the file with the record's table.
 //! - `index` compares `index.json` with what the images need.
 //! - `layout` opens what has no record that can be used; `salvage` scans tar files that are broken somewhere.
+//! - `patches` judges what the record says of content that is rebuilt, and compares patches with it.
 //! - `read` reads and hashes; `walk` walks; `judge` draws the conclusions.
 
 mod archive;
@@ -15,6 +16,7 @@ mod index;
 mod judge;
 mod kinds;
 mod layout;
+mod patches;
 mod read;
 mod report;
 mod salvage;
@@ -116,11 +118,12 @@ pub fn verify(path: &Path, options: &Options, progress: &dyn Progress) -> Result
     let subject = &mut opened.subject;
     let chosen = choose(path, subject, &options.images)?;
     let restricted = !options.images.is_empty();
-    let closure = walk::walk(subject, &chosen, &mut findings);
+    let mut closure = walk::walk(subject, &chosen, &mut findings);
     if let Some(listing) = &opened.listing {
         listing.check(subject, &closure, &chosen, &mut findings);
     }
     let hashed = read_all(subject, &closure, restricted, options, progress, &mut findings);
+    patches::check_heads(subject, &mut closure, restricted, &mut findings);
     for at in &chosen {
         let root = &subject.images[*at];
         if root.failed {

@@ -79,6 +79,8 @@ pub struct Counts {
     pub missing: Amount,
     /// Content that is left out on purpose, by reason.
     pub absent: BTreeMap<Reason, Amount>,
+    /// Content that is rebuilt from patches; the bytes are its own, not those of the patches.
+    pub rebuilt: Amount,
 }
 
 /// An image, and whether all of it that should be there is.

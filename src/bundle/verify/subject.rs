@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::Read;
 
 use super::read::{Extent, ReadAt, Verdict, read_extent, read_full};
+use super::walk::NodeId;
 use crate::bundle::head::GAP_PREFIX;
+use crate::bundle::patches::{ContentRow, PatchRow};
 use crate::bundle::record::{AttachedEntry, Record};
 use crate::bundle::table::{AbsentTable, BlobRef, BlobTable, Role};
 use crate::oci::manifest::MAX_MANIFEST_SIZE;
@@ -60,6 +62,10 @@ pub(super) struct Subject {
     pub(super) place: Place,
     pub(super) blobs: BlobTable,
     pub(super) absent: AbsentTable,
+    /// Content that is rebuilt from patches, sorted by digest.
+    pub(super) patches: Vec<PatchRow>,
+    /// Content of the far side that patches build on.
+    pub(super) far_content: Vec<ContentRow>,
     pub(super) images: Vec<Root>,
     /// Whether a record says what is left out.
     pub(super) recorded: bool,
@@ -72,12 +78,19 @@ pub(super) struct Subject {
 impl Subject {
     /// Makes the subject of a record.
     pub(super) fn of_record(record: Record, place: Place) -> Self {
-        let Record { blobs, absent, images, failed, .. } = record;
-        let find = |digest: &Digest| match (blobs.find(digest), absent.find(digest)) {
-            (Some((_, row)), _) => Descriptor::new(row.media_type, digest.clone(), row.size),
-            (None, Some(row)) => Descriptor::new(row.media_type, row.digest, row.size),
-            // In neither table: the walk will say so.
-            (None, None) => Descriptor::new("", digest.clone(), 0),
+        let far_content = record.far_content().to_vec();
+        let Record { blobs, absent, images, failed, patches, .. } = record;
+        let find = |digest: &Digest| {
+            if let Some((_, row)) = blobs.find(digest) {
+                Descriptor::new(row.media_type, digest.clone(), row.size)
+            } else if let Some(row) = absent.find(digest) {
+                Descriptor::new(row.media_type, row.digest, row.size)
+            } else if let Some(row) = patches.find(digest) {
+                Descriptor::new(&row.media_type, digest.clone(), row.size)
+            } else {
+                // In no table: the walk will say so.
+                Descriptor::new("", digest.clone(), 0)
+            }
         };
         let whole = images.into_iter().map(|image| Root {
             name: image.name.to_string(),
@@ -95,7 +108,13 @@ impl Subject {
         });
         let images = whole.chain(failed).collect();
         let states = vec![State::Unread; blobs.len()];
-        Self { place, blobs, absent, images, recorded: true, strict: true, states }
+        let patches = patches.iter().cloned().collect();
+        Self { place, blobs, absent, patches, far_content, images, recorded: true, strict: true, states }
+    }
+
+    /// Finds how content is rebuilt: the place of its row in `patches`.
+    pub(super) fn rebuilt(&self, digest: &Digest) -> Option<usize> {
+        self.patches.binary_search_by(|row| row.target.cmp(digest)).ok()
     }
 
     /// Returns the path of a row's entry.
@@ -168,6 +187,27 @@ impl Subject {
             }
         };
         (count == bytes.len() && row.digest.matches(&bytes)).then_some(bytes)
+    }
+
+    /// Returns the node of the content that the row `at` of `patches` rebuilds.
+    pub(super) fn target_node(&self, at: usize) -> NodeId {
+        (self.blobs.len() + at) as NodeId
+    }
+
+    /// Returns the first node of content that is in no table.
+    pub(super) fn first_lost(&self) -> NodeId {
+        (self.blobs.len() + self.patches.len()) as NodeId
+    }
+
+    /// Reads the start of a row's content, at most `limit` bytes of it; none if it can't be had.
+    pub(super) fn start_of(&self, at: usize, limit: u64) -> Option<Vec<u8>> {
+        let row = self.blobs.get(at)?;
+        let mut bytes = vec![0; row.size.min(limit) as usize];
+        let (file, start) = match &self.place {
+            Place::File { file, base, .. } => (file, base + row.offset),
+            Place::Folder(files) => (&files.blob_file(row.digest).ok()??.0, 0),
+        };
+        (read_full(file, &mut bytes, start).ok()? == bytes.len()).then_some(bytes)
     }
 
     /// Returns where the header of a row begins and where its padding ends, in bytes from the file's start; none if

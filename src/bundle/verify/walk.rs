@@ -10,7 +10,8 @@ use crate::bundle::table::Role;
 use crate::oci::{Descriptor, Digest, Manifest, Platform, media_type};
 use crate::select::{Reason, choosable};
 
-/// A node: a row of the table, or beyond the rows one of the pieces of content that are in no table.
+/// A node: a row of the table, then a piece of content that is rebuilt by a patch, and beyond these one of the pieces of
+/// content that are in no table.
 pub(super) type NodeId = u32;
 
 /// That one node needs another.
@@ -27,7 +28,7 @@ pub(super) struct Edge {
 pub(super) struct Closure {
     /// Whether each row of the table is reached.
     pub(super) reached: Vec<bool>,
-    /// What is needed and in no table; node ids go on here after those of the rows.
+    /// What is needed and in no table; node ids go on here after those of the rows and of what is rebuilt.
     pub(super) lost: Vec<Descriptor>,
     lost_ids: HashMap<Digest, NodeId>,
     /// Who needs whom, sorted by child.
@@ -41,13 +42,14 @@ pub(super) struct Closure {
     /// What is left out, each once, by reason.
     pub(super) absent: BTreeMap<Reason, Amount>,
     absent_seen: HashSet<Digest>,
-    /// Manifests that need content which is left out because the far side has it.
+    /// Manifests that need content which is left out because the far side has it, or is rebuilt there.
     relying: HashSet<NodeId>,
     /// Manifests that can't be read, so that it can't be told what they need.
     unread: HashSet<NodeId>,
 }
 
-/// Which nodes need content that is left out because the far side has it, themselves or by what they list.
+/// Which nodes need content that is left out because the far side has it, or is rebuilt there, themselves or by what they
+/// list.
 pub(super) struct Reliance {
     relying: HashSet<NodeId>,
     unread: HashSet<NodeId>,
@@ -91,6 +93,7 @@ pub(super) fn walk(subject: &Subject, chosen: &[usize], findings: &mut Findings)
         findings,
         closure: Closure { reached: vec![false; subject.blobs.len()], ..Closure::default() },
         parsed: HashSet::new(),
+        rebuilt: HashSet::new(),
         left_out: HashSet::new(),
         indexes: Vec::new(),
     };
@@ -109,6 +112,8 @@ struct Walk<'a> {
     findings: &'a mut Findings,
     closure: Closure,
     parsed: HashSet<NodeId>,
+    /// Rows of patches that were followed to what they build on.
+    rebuilt: HashSet<usize>,
     /// Manifests of platforms that the producer of a layout seems to have left out.
     left_out: HashSet<NodeId>,
     /// Indexes of a layout without a record, with their children that are here.
@@ -244,6 +249,11 @@ impl Walk<'_> {
                 self.findings.content("size-mismatch", digest, None, text);
                 self.closure.unsound.insert(node);
             }
+            if matches!(row.role, Role::Patch | Role::Base) {
+                let text = "an image needs it, and the record has it as something that only patches need";
+                self.findings.content("closure-missing", digest, None, text);
+                self.closure.unsound.insert(node);
+            }
             // What others need too, a manifest that does not travel does not.
             if (way.kept && !way.left_out) || row.role == Role::Unshipped {
                 self.link(node, way);
@@ -277,6 +287,9 @@ impl Walk<'_> {
             let text = "the record leaves it out with its platform, but a manifest that travels needs it";
             return Some((self.lose(descriptor, way, text), None));
         }
+        if let Some(at) = self.subject.rebuilt(digest) {
+            return Some((self.rebuild(at, descriptor, way, may_be_manifest), None));
+        }
         if !self.subject.recorded {
             // Who packed this does not say what is left out. Other producers leave out platforms and foreign layers.
             let reason = match may_be_manifest {
@@ -298,6 +311,56 @@ impl Walk<'_> {
         Some((self.lose(descriptor, way, &text), None))
     }
 
+    /// Takes note of content that is rebuilt by the patch in row `at`; returns its node.
+    fn rebuild(&mut self, at: usize, descriptor: &Descriptor, way: &Way, may_be_manifest: bool) -> NodeId {
+        let row = &self.subject.patches[at];
+        // What a root or an attachment is, only the record says here.
+        let is_named = way.parent.is_none() || way.attached;
+        if may_be_manifest && (is_named || is_manifest(descriptor)) {
+            let text = "the record has it rebuilt by a patch, and manifests always travel";
+            return self.lose(descriptor, way, text);
+        }
+        let node = self.subject.target_node(at);
+        if row.size != descriptor.size {
+            let text = format!(
+                "a manifest gives it {} bytes, and the record rebuilds it with {}",
+                descriptor.size, row.size
+            );
+            self.findings.content("size-mismatch", &row.target, None, text);
+            self.closure.unsound.insert(node);
+        }
+        self.closure.relying.extend(way.parent);
+        if way.kept && !way.left_out {
+            self.link(node, way);
+            self.follow(at);
+        }
+        node
+    }
+
+    /// Reaches a patch and what it builds on, and what that is rebuilt from in turn.
+    fn follow(&mut self, at: usize) {
+        let mut stack = vec![at];
+        while let Some(at) = stack.pop() {
+            if !self.rebuilt.insert(at) {
+                continue;
+            }
+            let row = &self.subject.patches[at];
+            let parent = self.subject.target_node(at);
+            for digest in std::iter::once(&row.patch).chain(&row.bases) {
+                let child = if let Some((held, _)) = self.subject.blobs.find(digest) {
+                    self.closure.reached[held] = true;
+                    held as NodeId
+                } else if let Some(below) = self.subject.rebuilt(digest) {
+                    stack.push(below);
+                    self.subject.target_node(below)
+                } else {
+                    continue;
+                };
+                self.closure.edges.push(Edge { child, parent, attached: false });
+            }
+        }
+    }
+
     fn link(&mut self, child: NodeId, way: &Way) {
         if let Some(parent) = way.parent.filter(|parent| *parent != child) {
             self.closure.edges.push(Edge { child, parent, attached: way.attached });
@@ -305,11 +368,11 @@ impl Walk<'_> {
     }
 
     fn lose(&mut self, descriptor: &Descriptor, way: &Way, text: &str) -> NodeId {
-        let rows = self.subject.blobs.len();
+        let first = self.subject.first_lost();
         let node = if let Some(node) = self.closure.lost_ids.get(&descriptor.digest) {
             *node
         } else {
-            let node = (rows + self.closure.lost.len()) as NodeId;
+            let node = first + self.closure.lost.len() as NodeId;
             let mut brief = descriptor.clone();
             brief.data = None;
             self.closure.lost.push(brief);
@@ -355,7 +418,9 @@ impl Closure {
     /// Finds the node of a digest.
     pub(super) fn node(&self, subject: &Subject, digest: &Digest) -> Option<NodeId> {
         let row = subject.blobs.find(digest).map(|(at, _)| at as NodeId);
-        row.or_else(|| self.lost_ids.get(digest).copied())
+        let rebuilt = || subject.rebuilt(digest).map(|at| subject.target_node(at));
+        // Of what is in a table and lost all the same, the loss counts.
+        self.lost_ids.get(digest).copied().or(row).or_else(rebuilt)
     }
 
     /// Returns what needs a node.
@@ -369,7 +434,7 @@ impl Closure {
     pub(super) fn reliance(&self, subject: &Subject) -> Reliance {
         let lost =
             self.lost.iter().enumerate().filter(|(_, lost)| lost.media_type.is_empty() || is_manifest(lost));
-        let lost = lost.map(|(at, _)| (subject.blobs.len() + at) as NodeId);
+        let lost = lost.map(|(at, _)| subject.first_lost() + at as NodeId);
         let unread = self.unread.iter().copied().chain(lost);
         Reliance { relying: self.above(self.relying.iter().copied()), unread: self.above(unread) }
     }
@@ -387,8 +452,12 @@ impl Closure {
 
     /// Returns whether a node is whole.
     pub(super) fn is_sound(&self, subject: &Subject, node: NodeId) -> bool {
-        let state = subject.states.get(node as usize).copied().unwrap_or(State::Missing);
-        matches!(state, State::Whole | State::Unread) && !self.unsound.contains(&node)
+        let is_there = match subject.states.get(node as usize) {
+            Some(state) => matches!(state, State::Whole | State::Unread),
+            // What is rebuilt is as good as what it is rebuilt from.
+            None => node < subject.first_lost(),
+        };
+        is_there && !self.unsound.contains(&node)
     }
 }
 

@@ -17,7 +17,7 @@ mod write;
 
 pub use error::{Invalid, PatchError, RebuildError};
 pub use head::{BaseHead, Head};
-pub use open::Patch;
+pub use open::{HEAD_MAX, Patch};
 pub use ops::{Op, Positions, Segment};
 pub use rebuild::rebuild;
 pub use write::{FinishedStreamPatch, StreamPatch, write};

@@ -11,7 +11,7 @@ use crate::oci::digest::Digest;
 const DIGEST_MAX: u64 = 135;
 
 /// Most bytes before the parts: the magic, a target and its bases, their count, and six lengths a stream.
-const HEAD_MAX: usize =
+pub const HEAD_MAX: usize =
     MAGIC.len() + (BASES_MAX + 1) * (LONGEST + DIGEST_MAX as usize + LONGEST + 1) + LONGEST + 3 * 6 * LONGEST;
 
 /// A patch whose head was read and whose parts are where the head says.
@@ -59,6 +59,16 @@ impl Patch {
     #[must_use]
     pub fn head(&self) -> &Head {
         &self.head
+    }
+}
+
+impl Head {
+    /// Reads the head of a patch of `length` bytes from its start: its first [`HEAD_MAX`] bytes, or all if it has fewer.
+    ///
+    /// # Errors
+    /// What is wrong, if it is no patch or its lengths do not add up to `length`.
+    pub fn read(start: &[u8], length: u64) -> Result<Self, Invalid> {
+        Cursor { bytes: start, at: 0 }.all(length).map(|(head, _)| head)
     }
 }
 

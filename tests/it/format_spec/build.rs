@@ -82,3 +82,25 @@ pub fn with_edited_record(made: &Made, edit: impl FnOnce(&mut serde_json::Value)
     edit(&mut record);
     with_record(made, record.to_string().as_bytes())
 }
+
+/// The archive with other content in the place of a blob, otherwise right.
+pub fn replaced(made: &Made, old: &Digest, content: &[u8]) -> Vec<u8> {
+    let new = Digest::sha256(content);
+    let text = made.record.to_string().replace(&old.to_string(), &new.to_string());
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut body = Vec::new();
+    for row in record["blobs"].as_array_mut().unwrap() {
+        let digest: Digest = row["digest"].as_str().unwrap().parse().unwrap();
+        let bytes = if digest == new { content } else { made.content(&digest.blob_path()) };
+        row["offset"] = (body.len() + BLOCK).into();
+        row["size"] = bytes.len().into();
+        body.extend(entry(&digest.blob_path(), bytes));
+    }
+    let record = record.to_string();
+    let head = [
+        ("oci-layout", made.content("oci-layout")),
+        ("index.json", made.content("index.json")),
+        ("barge.json", record.as_bytes()),
+    ];
+    archive(&head, &body, record.as_bytes())
+}

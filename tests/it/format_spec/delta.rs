@@ -219,6 +219,8 @@ fn b_75_the_index_names_no_image_that_relies_on_the_far_side() {
     let temp = tempfile::tempdir().unwrap();
     let report = check(&made.write(temp.path(), "a.barge")).unwrap();
     assert!(report.is_clean(), "{:#?}", report.findings);
+    // Nor one of which something is rebuilt.
+    assert_eq!(importable(&golden::patched()), (BTreeSet::new(), 0));
 }
 
 /// Verifies the golden delta with another index, which the record knows.
@@ -229,12 +231,14 @@ fn with_index(made: &Made, edit: impl FnOnce(&mut Vec<Value>)) -> Report {
     let mut record = made.record.clone();
     record["index"] = json!(Digest::sha256(&index));
     let record = record.to_string().into_bytes();
-    let head = [
+    let mut head = vec![
         ("oci-layout", made.content("oci-layout")),
         ("index.json", index.as_slice()),
         ("barge.json", record.as_slice()),
-        ("manifest.json", made.content("manifest.json")),
     ];
+    if made.record.get("dockerManifest").is_some() {
+        head.push(("manifest.json", made.content("manifest.json")));
+    }
     let temp = tempfile::tempdir().unwrap();
     check(&write(&archive(&head, body(made), &record), temp.path(), "a.barge")).unwrap()
 }
@@ -247,19 +251,33 @@ fn b_76_a_wrong_index_of_a_delta_is_reported() {
     assert_eq!(report.images_whole(), (3, 0));
     let missing = with_index(&made, Vec::clear);
     assert_eq!(kinds(&missing), ["index-unlisted"]);
-    let worker = made.record["images"].as_array().unwrap().last().unwrap().clone();
-    assert_eq!(worker["name"], format!("{WORKER}:v1"));
-    let root: Digest = worker["root"].as_str().unwrap().parse().unwrap();
-    let row = made.row(&root).clone();
-    let listed = with_index(&made, |manifests| {
-        let annotations = json!({ "org.opencontainers.image.ref.name": worker["name"] });
-        let (media_type, size) = (&row["mediaType"], &row["size"]);
-        manifests.push(
-            json!({ "annotations": annotations, "digest": root, "mediaType": media_type, "size": size }),
-        );
-    });
-    assert_eq!(kinds(&listed), ["index-unlisted"]);
-    assert!(listed.findings[0].detail.contains("the far side has it"), "{:#?}", listed.findings);
+    let patched = relying_on_nothing(golden::patched());
+    for (made, name) in [(made, "v1"), (patched, "v2")] {
+        let worker = made.record["images"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(worker["name"], format!("{WORKER}:{name}"));
+        let root: Digest = worker["root"].as_str().unwrap().parse().unwrap();
+        let row = made.row(&root).clone();
+        let listed = with_index(&made, |manifests| {
+            let annotations = json!({ "org.opencontainers.image.ref.name": worker["name"] });
+            let (media_type, size) = (&row["mediaType"], &row["size"]);
+            manifests.push(
+                json!({ "annotations": annotations, "digest": root, "mediaType": media_type, "size": size }),
+            );
+        });
+        assert_eq!(kinds(&listed), ["index-unlisted"]);
+        assert!(listed.findings[0].detail.contains("the far side has it"), "{:#?}", listed.findings);
+    }
+}
+
+/// The bundle as if what it relies on were left out because the source does not have it: then only patches keep its image
+/// out of the index.
+fn relying_on_nothing(mut made: Made) -> Made {
+    for row in made.record["absent"].as_array_mut().unwrap() {
+        let row = row.as_object_mut().unwrap();
+        row.insert("reason".to_owned(), json!("source"));
+        row.remove("repositories");
+    }
+    made
 }
 
 /// A change of a record.
@@ -338,7 +356,7 @@ fn python_state(record: &Value) -> String {
 
 #[test]
 fn b_79_the_state_code_is_made_of_names_roots_and_platforms() {
-    for made in [golden::whole(), golden::with_gap(), golden::delta()] {
+    for made in [golden::whole(), golden::with_gap(), golden::delta(), golden::patched()] {
         let record = Record::read(made.sidecar.as_slice()).unwrap();
         assert_eq!(record.state(), python_state(&made.record));
     }
@@ -393,7 +411,7 @@ fn b_82_a_bundle_that_is_followed_and_not_given_is_named() {
 }
 
 /// An image for linux/amd64 under a tag of one repository.
-fn tagged(tag: &str, layers: &[Blob]) -> Site {
+pub fn tagged(tag: &str, layers: &[Blob]) -> Site {
     let mut content = Content::new();
     let image = content.image("linux/amd64", layers);
     let name = format!("registry.example/team/app:{tag}");

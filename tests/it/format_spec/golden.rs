@@ -29,6 +29,11 @@ pub fn delta() -> Made {
     Made::new(file("site-delta.barge"), file("site-delta.barge.barge.json"))
 }
 
+/// The golden delta bundle with patches, as it lies in the repository.
+pub fn patched() -> Made {
+    Made::new(file("site-patch.barge"), file("site-patch.barge.barge.json"))
+}
+
 /// A golden file.
 pub fn file(name: &str) -> Vec<u8> {
     let path = folder().join(name);
@@ -49,6 +54,7 @@ fn the_golden_files_are_what_the_library_makes() {
     let whole = Made::of(&site(), How::default());
     let gap = Made::of(&site_that_lacks_a_layer(), How { keep_going: true, ..How::default() });
     let delta = months::months().february();
+    let patched = months::changed(&whole);
     let written = |inventory: &barge::inventory::Inventory| {
         let mut bytes = Vec::new();
         inventory.write(&mut bytes, false).unwrap();
@@ -60,6 +66,8 @@ fn the_golden_files_are_what_the_library_makes() {
     let files = BTreeMap::from([
         ("site-delta.barge", delta.bytes),
         ("site-delta.barge.barge.json", delta.sidecar),
+        ("site-patch.barge", patched.bytes),
+        ("site-patch.barge.barge.json", patched.sidecar),
         ("site.inventory.json", inventory),
         ("site.receipt.json", receipt),
         ("site.request.json", request),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use barge::base::{FarSide, Known, load_file};
 use barge::inventory::{Content as Held, Gathering, ImageRow, Inventory, Kind, OutcomeRow, Scope};
+use barge::oci::media_type::{OCI_LAYER, OCI_LAYER_GZIP};
 use barge::oci::{Descriptor, Digest};
 use barge::pack::{Asked, Leftover, Outcome, Output, Prepared, Relied};
 use barge::request::{Request, WantedBlob, WantedImage};
@@ -15,7 +16,8 @@ use serde_json::Value;
 
 use super::made::{How, Made, Site, WEB, WORKER, options, site, wishes};
 use crate::support::archives::write_layout;
-use crate::support::images::plain_layer;
+use crate::support::barge::barge;
+use crate::support::images::{Blob, Content, gzip, plain_layer};
 
 /// The repository of an image that comes in February.
 pub const TOOL: &str = "registry.example/site/tool";
@@ -48,6 +50,44 @@ pub fn march() -> Site {
     site.roots.push((format!("{WORKER}:v1"), worker));
     site.images = vec![format!("{WORKER}:v1")];
     site
+}
+
+/// Another state of the site: `worker:v2`, of the shared layer, its own layer with some bytes changed, and a gzip layer with
+/// the files of both.
+fn changed_site() -> Site {
+    let (base, mut own) = (plain_layer(1, 3000), plain_layer(6, 2500).bytes);
+    let files = gzip(&[&base.bytes[..base.bytes.len() - 1024], &own].concat());
+    for at in [700, 1400, 1401, 2100] {
+        own[at] ^= 0x55;
+    }
+    let layers = [base, Blob::new(OCI_LAYER, own), Blob::new(OCI_LAYER_GZIP, files)];
+    let mut content = Content::new();
+    let worker = content.image("linux/amd64", &layers);
+    let name = format!("{WORKER}:v2");
+    let own_layer = layers[1].digest.clone();
+    Site {
+        content,
+        roots: vec![(name.clone(), worker)],
+        images: vec![name],
+        platforms: Vec::new(),
+        own_layer,
+    }
+}
+
+/// Packs the other state as a whole.
+pub fn changed_bundle() -> Made {
+    Made::of(&changed_site(), How::default())
+}
+
+/// The delta bundle, with patches, that takes whoever has the golden bundle to the other state.
+pub fn changed(whole: &Made) -> Made {
+    let temp = tempfile::tempdir().unwrap();
+    whole.write(temp.path(), "site.oci.tar");
+    changed_bundle().write(temp.path(), "next.oci.tar");
+    let diff = barge(["diff", "site.oci.tar", "next.oci.tar", "-o", "site-patch.barge"]);
+    diff.dir(temp.path()).env("TMPDIR", temp.path()).run().success();
+    let file = |name: &str| std::fs::read(temp.path().join(name)).unwrap();
+    Made::new(file("site-patch.barge"), file("site-patch.barge.barge.json"))
 }
 
 /// Packs what a far side lacks of a site.

@@ -50,7 +50,8 @@ fn b_28_the_record_is_canonical_json() {
     let expected =
         r#""mediaType":"application/x \"\\/\b\t\n\f\r\u0000\u001f"#.to_owned() + "\u{7f}é\u{2028}😀\"";
     assert!(std::str::from_utf8(bytes).unwrap().contains(&expected));
-    let records = [bytes.to_vec(), golden::whole().sidecar, golden::with_gap().sidecar];
+    let golden = [golden::whole(), golden::with_gap(), golden::delta(), golden::patched()];
+    let records = golden.map(|made| made.sidecar).into_iter().chain([bytes.to_vec()]);
     for record in records {
         assert!(python_canonical(&record) == record, "{}", String::from_utf8_lossy(&record));
         assert!(!has_null_or_fraction(&serde_json::from_slice(&record).unwrap()));
@@ -117,10 +118,12 @@ fn reasons(record: &Value) -> BTreeMap<&str, &str> {
 }
 
 #[test]
-fn b_38_what_the_manifests_refer_to_is_in_one_of_the_two_tables() {
-    for made in [golden::whole(), golden::with_gap()] {
+fn b_38_what_the_manifests_refer_to_is_in_one_of_the_three_tables() {
+    for made in [golden::whole(), golden::with_gap(), golden::delta(), golden::patched()] {
         let held: BTreeSet<&str> = made.rows().iter().map(|row| row["digest"].as_str().unwrap()).collect();
         let absent = reasons(&made.record);
+        let patches = made.record["patches"].as_array().into_iter().flatten();
+        let rebuilt: BTreeSet<&str> = patches.map(|row| row["target"].as_str().unwrap()).collect();
         let mut reached = BTreeSet::new();
         for row in made
             .rows()
@@ -136,8 +139,9 @@ fn b_38_what_the_manifests_refer_to_is_in_one_of_the_two_tables() {
             reached.insert(attached["digest"].as_str().unwrap().to_owned());
         }
         for digest in &reached {
-            let places =
-                u32::from(held.contains(digest.as_str())) + u32::from(absent.contains_key(digest.as_str()));
+            let places = u32::from(held.contains(digest.as_str()))
+                + u32::from(absent.contains_key(digest.as_str()))
+                + u32::from(rebuilt.contains(digest.as_str()));
             assert_eq!(places, 1, "{digest}");
         }
         assert!(absent.keys().all(|digest| reached.contains(*digest)), "absent and not of the closure");

@@ -13,8 +13,10 @@ use crate::support::images::plain_layer;
 use crate::support::peers::{RealRegistry, command, run};
 
 /// The texts, with the letter of their requirements.
-const TEXTS: [(&str, &str); 3] = [
+const TEXTS: [(&str, &str); 5] = [
     ("B", include_str!("../../../format-spec/bundle.md")),
+    ("G", include_str!("../../../format-spec/gzip.md")),
+    ("P", include_str!("../../../format-spec/patch.md")),
     ("I", include_str!("../../../format-spec/inventory.md")),
     ("R", include_str!("../../../format-spec/request.md")),
 ];
@@ -215,7 +217,7 @@ fn faults_by(schema: &str, record: &Value) -> Vec<String> {
 
 #[test]
 fn the_golden_records_fit_the_schema() {
-    for made in [golden::whole(), golden::with_gap(), golden::delta()] {
+    for made in [golden::whole(), golden::with_gap(), golden::delta(), golden::patched()] {
         assert_eq!(faults(&made.record), Vec::<String>::new());
     }
 }
@@ -308,6 +310,18 @@ fn records_that_are_wrong_do_not_fit_the_schema() {
         edit(&mut record);
         assert_eq!(faults(&record).len(), 1, "edit {at}: {:?}", faults(&record));
     }
+    let edits: [fn(&mut Value); 5] = [
+        |record| record["patches"] = json!([]),
+        |record| record["patches"][0]["bases"] = json!([]),
+        |record| record["patches"][0]["codec"] = json!(""),
+        |record| drop(record["patches"][0].as_object_mut().unwrap().remove("target")),
+        |record| record["base"]["content"][0]["repositories"] = json!([]),
+    ];
+    for (at, edit) in edits.into_iter().enumerate() {
+        let mut record = golden::patched().record;
+        edit(&mut record);
+        assert_eq!(faults(&record).len(), 1, "edit {at} of patches: {:?}", faults(&record));
+    }
     let mut later = golden::whole().record;
     later["surprise"] = json!({});
     assert_eq!(faults(&later), Vec::<String>::new());
@@ -317,14 +331,19 @@ fn records_that_are_wrong_do_not_fit_the_schema() {
 fn the_schema_describes_every_field_that_is_written() {
     let schema: Value = serde_json::from_str(RECORD).unwrap();
     let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
-    let whole = golden::delta();
+    let (delta, patched) = (golden::delta().record, golden::patched().record);
+    let both = |a: &Value, b: &Value| -> BTreeSet<String> { fields(a).union(&fields(b)).cloned().collect() };
     let known = fields(&schema["properties"]);
-    assert_eq!(fields(&whole.record), known);
+    assert_eq!(both(&delta, &patched), known);
     let known = fields(&schema["$defs"]["base"]["properties"]);
-    assert_eq!(fields(&whole.record["base"]), known);
+    assert_eq!(both(&delta["base"], &patched["base"]), known);
+    let content = fields(&schema["$defs"]["contentRow"]["properties"]);
+    assert_eq!(fields(&patched["base"]["content"][0]), content);
+    assert_eq!(fields(&patched["patches"][0]), fields(&schema["$defs"]["patchRow"]["properties"]));
     for (list, name) in [("blobs", "blobRow"), ("absent", "absentRow"), ("images", "image")] {
         let known = fields(&schema["$defs"][name]["properties"]);
-        for row in whole.record[list].as_array().unwrap() {
+        let rows = [&delta, &patched].into_iter().flat_map(|record| record[list].as_array().unwrap());
+        for row in rows {
             assert!(fields(row).is_subset(&known), "{row}");
         }
     }
