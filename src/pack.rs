@@ -264,10 +264,9 @@ impl Prepared {
         warnings.extend(absence_warnings(&graph));
         warnings.extend(asked.request.as_ref().and_then(|request| unmet(&graph, request)));
         let summary = plan::summarize(&graph);
-        if let Some(limit) = options.max_size
-            && summary.bytes > limit
-        {
-            return Err(PackError::TooBig { bytes: summary.bytes, limit, largest: summary.largest });
+        // What relies on the far side gets smaller yet by patches: its size is known when they are made.
+        if graph.reliance.is_none() {
+            check_size(&summary, options.max_size)?;
         }
         let order = plan::file_order(&graph);
         let failures = std::mem::take(&mut survey.failures);
@@ -322,6 +321,12 @@ impl Prepared {
     /// [`PackError::Transfer`]; what was written so far stays for the next run to go on from.
     pub fn write(mut self, progress: &dyn Progress) -> Result<Outcome, PackError> {
         let state = self.state.take();
+        if let Err(error) = check_size(&self.summary, self.options.max_size) {
+            if let Some(state) = state {
+                state.give_up();
+            }
+            return Err(error);
+        }
         let job = Job {
             survey: &self.survey,
             graph: &self.graph,
@@ -385,6 +390,16 @@ impl Prepared {
         let written = archive::write(&job, &files, journal, earlier.as_ref().filter(|_| goes_on), progress)?;
         Reuse::discard(&files);
         Ok(Outcome::Written { path: files.archive, written })
+    }
+}
+
+/// Checks that the content is not more than wanted.
+fn check_size(summary: &Summary, limit: Option<u64>) -> Result<(), PackError> {
+    match limit {
+        Some(limit) if summary.bytes > limit => {
+            Err(PackError::TooBig { bytes: summary.bytes, limit, largest: summary.largest.clone() })
+        }
+        _ => Ok(()),
     }
 }
 

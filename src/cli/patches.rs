@@ -182,7 +182,7 @@ pub fn print(report: &PatchReport, patched: &barge::plan::Patched, printer: &Pri
     ];
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
-    if !parts.is_empty() {
+    if !parts.is_empty() && (patched.count > 0 || !report.unreadable.is_empty()) {
         printer.line(&format!("  whole    layers: {}", parts.join(", ")));
     }
 }

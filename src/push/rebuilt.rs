@@ -21,6 +21,9 @@ pub(super) struct Rebuild {
     pub(super) homes: HashMap<Digest, RepoId>,
 }
 
+/// From this size on people are told that something is read before it is rebuilt from, in bytes.
+const LARGE: u64 = 256 << 20;
+
 /// Where a blob was seen at the target.
 pub(super) type Sighting = (NodeId, Vec<Seen>);
 
@@ -136,6 +139,11 @@ impl Prepared<'_> {
             }
         };
         let workshop: &Workshop = &self.options.workshop;
+        let bases: u64 = rebuild.recipe.bases.iter().map(|base| base.size).sum();
+        if bases >= LARGE {
+            // The bar stands still meanwhile.
+            progress.note(&format!("reading {bases} bytes that {digest} is rebuilt from"));
+        }
         let source = Rebuilt { workshop, recipe: rebuild.recipe.clone(), patches, places: &places };
         super::send::upload(&self.repositories[repo], &source, digest, node.size, session, progress)
     }

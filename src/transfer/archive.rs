@@ -176,7 +176,7 @@ fn finish(
     let start = Instant::now();
     archive.sync().map_err(TransferError::Target)?;
     let sync_time = start.elapsed();
-    super::write_whole(&files.sidecar, |out| head.record.write(out))?;
+    super::write_whole_alone(&files.sidecar, |out| head.record.write(out))?;
     std::fs::rename(&files.partial, &files.archive).map_err(|source| TransferError::Local {
         path: files.archive.clone(),
         action: "the finished file can't be given its name",

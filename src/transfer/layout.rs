@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::archive::{Job, Written, owner};
 use super::fetch::{FetchError, PIECE, fetch};
 use super::room::{self, Need};
-use super::{Progress, TransferError, for_each, sync_folder_of, write_whole};
+use super::{Progress, TransferError, for_each, sync_folder_of, write_whole_alone};
 use crate::bundle::head::{DOCKER_MANIFEST_PATH, Head, INDEX_PATH, LAYOUT_PATH, layout_file};
 use crate::bundle::record::RECORD_PATH;
 use crate::graph::NodeId;
@@ -65,18 +65,18 @@ pub fn write(job: &Job<'_>, folder: &Path, progress: &dyn Progress) -> Result<Wr
     } else {
         Head::compose(job.graph, job.order, &gaps.iter().map(|gap| gap.0).collect(), job.unresolved)?
     };
-    write_whole(&partial.join(LAYOUT_PATH), |out| out.write_all(&layout_file()))?;
-    write_whole(&partial.join(RECORD_PATH), |out| head.record.write(out))?;
+    write_whole_alone(&partial.join(LAYOUT_PATH), |out| out.write_all(&layout_file()))?;
+    write_whole_alone(&partial.join(RECORD_PATH), |out| head.record.write(out))?;
     let docker_manifest = partial.join(DOCKER_MANIFEST_PATH);
     match &head.docker_manifest {
-        Some(bytes) => write_whole(&docker_manifest, |out| out.write_all(bytes))?,
+        Some(bytes) => write_whole_alone(&docker_manifest, |out| out.write_all(bytes))?,
         None if docker_manifest.exists() => {
             std::fs::remove_file(&docker_manifest).map_err(local(&docker_manifest, "can't be removed"))?;
         }
         None => {}
     }
     sweep(&head, &partial)?;
-    write_whole(&partial.join(INDEX_PATH), |out| out.write_all(&head.index))?;
+    write_whole_alone(&partial.join(INDEX_PATH), |out| out.write_all(&head.index))?;
     let start = Instant::now();
     rustix::fs::syncfs(&partial_file)
         .map_err(|error| local(&partial, "the folder can't be made durable")(io::Error::from(error)))?;

@@ -11,6 +11,7 @@ pub mod room;
 
 pub use error::TransferError;
 
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -111,10 +112,37 @@ pub fn write_whole(
     })
 }
 
+/// The same for a file that nobody else can be writing, because whoever writes it holds a lock: its temporary name is its
+/// own with `.partial`, so that what a kill leaves is written over by the next run.
+///
+/// # Errors
+/// As [`write_whole`].
+pub fn write_whole_alone(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
+) -> Result<(), TransferError> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let write = || {
+        let mut file = File::create(&partial)?;
+        let mut out = BufWriter::new(&mut file);
+        content(&mut out)?;
+        out.flush()?;
+        drop(out);
+        file.sync_data()?;
+        std::fs::rename(&partial, path)
+    };
+    write().map_err(|source| TransferError::Local {
+        path: path.to_owned(),
+        action: "could not be written",
+        source,
+    })
+}
+
 /// Makes a rename in the folder of `path` durable, where the file system can; a rename is atomic all the same.
 pub(crate) fn sync_folder_of(path: &Path) {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if let Ok(folder) = std::fs::File::open(folder) {
+    if let Ok(folder) = File::open(folder) {
         // FAT and some network file systems refuse to sync a folder; there is nothing else to try.
         folder.sync_all().ok();
     }

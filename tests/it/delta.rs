@@ -222,11 +222,12 @@ fn blobs(month: &Month) -> BTreeSet<Digest> {
     all.filter(|digest| !month.content.manifests.contains_key(digest)).collect()
 }
 
-/// The configs and layers that a bundle brings.
+/// The configs and layers that a bundle brings, as they are or as patches.
 fn brought(record: &Record) -> BTreeSet<Digest> {
     let rows = record.blobs.iter().filter(|row| row.role.is_shipped());
     let blobs = rows.filter(|row| !barge::oci::media_type::is_manifest(row.media_type));
-    blobs.map(|row| row.digest.clone()).collect()
+    let patched = record.patches.iter().map(|row| row.target.clone());
+    blobs.map(|row| row.digest.clone()).chain(patched).collect()
 }
 
 fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {

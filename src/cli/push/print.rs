@@ -73,6 +73,13 @@ impl Job<'_> {
             counted(counts.present_blobs as usize, "blob"),
             bytes(counts.present_bytes),
         ));
+        if counts.rebuilt_blobs > 0 {
+            printer.line(&format!(
+                "  rebuilt  {} of them, {}, from patches and what the registry has",
+                counts.rebuilt_blobs,
+                bytes(counts.rebuilt_bytes)
+            ));
+        }
         printer.line(&format!(
             "  manifests {} written, {} there before; {} written; {}",
             counts.manifests_written,

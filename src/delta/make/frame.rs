@@ -8,10 +8,16 @@ use super::follow::join;
 use crate::delta::patch::{Segment, StreamPatch};
 use crate::delta::scratch::Stream;
 
-/// The level that is always tried.
-const LEVEL: i32 = 9;
+/// The level for plain bytes.
+pub(super) const PLAIN: i32 = 9;
+/// The level for tokens and blocks: of short matches only, so that a deeper search pays (it halves what is left of the
+/// tokens of a changed Go binary, for a third of time more).
+pub(super) const FOLLOW: i32 = 12;
 /// The level that is tried for the most effort.
 const LEVEL_MAX: i32 = 19;
+
+/// So many times the new bytes, a prefix costs more time, at both sides, than it can save bytes.
+const PREFIX_RATIO: usize = 4096;
 
 /// One of a group's operations; those that take from a frame or from differences do so in order.
 #[derive(Debug, Clone, Copy)]
@@ -172,12 +178,16 @@ impl Maker {
         Ok(())
     }
 
-    /// Packs the new bytes.
-    pub fn finish(mut self, max: bool) -> io::Result<Part> {
-        let (prefix, new) = self.buffer.split_at(self.prefix);
+    /// Packs the new bytes at `level`; at the highest too if `max`, and keeps the smaller.
+    pub fn finish(mut self, level: i32, max: bool) -> io::Result<Part> {
+        let (mut prefix, new) = self.buffer.split_at(self.prefix);
         self.part.raw = new.len() as u64;
+        if prefix.len() / PREFIX_RATIO > new.len() {
+            prefix = &[];
+            self.part.prefix.clear();
+        }
         if !new.is_empty() {
-            self.part.packed = pack(prefix, new, LEVEL)?;
+            self.part.packed = pack(prefix, new, level)?;
             if max {
                 let other = pack(prefix, new, LEVEL_MAX)?;
                 if other.len() < self.part.packed.len() {
@@ -200,7 +210,8 @@ fn pack(prefix: &[u8], new: &[u8], level: i32) -> io::Result<Vec<u8>> {
     let mut work = || {
         context.set_parameter(CParameter::CompressionLevel(level))?;
         context.set_parameter(CParameter::WindowLog(window))?;
-        context.set_parameter(CParameter::EnableLongDistanceMatching(window >= 20))?;
+        // Also for little content: the usual search gives up where there are many short matches.
+        context.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
         context.set_parameter(CParameter::ContentSizeFlag(true))?;
         context.set_parameter(CParameter::ChecksumFlag(false))?;
         context.ref_prefix(prefix)?;
@@ -212,9 +223,9 @@ fn pack(prefix: &[u8], new: &[u8], level: i32) -> io::Result<Vec<u8>> {
 
 /// Returns the memory that packing `new` bytes behind `prefix` takes at most, beside the buffer.
 pub(super) fn memory(prefix: u64, new: u64, max: bool) -> u64 {
-    // Tables for 4 Mi places, long-distance matching, output; level 19 has binary trees for 16 Mi.
+    // Tables for 4 and 8 Mi places, long-distance matching, output; level 19 has binary trees for 16 Mi.
     let total = (prefix + new).next_power_of_two();
-    let tables = total.min(4 << 20) * 8 + total.min(128 << 20) / 8;
+    let tables = total.min(8 << 20) * 4 + total.min(4 << 20) * 6 + total.min(128 << 20) / 8;
     let trees = if max { total.min(16 << 20) * 8 + (8 << 20) } else { 0 };
     (2 << 20) + tables.max(trees + total.min(128 << 20) / 8) + 2 * new
 }

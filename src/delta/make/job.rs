@@ -75,7 +75,7 @@ fn plain(group: &Group, new: &Layer, bases: &[&Layer], max: bool) -> io::Result<
         }
     }
     drop((content, old_content));
-    maker.finish(max)
+    maker.finish(frame::PLAIN, max)
 }
 
 /// Describes an executable by its twin.
@@ -122,5 +122,5 @@ fn follow(stretch: &Stretch, new: &Layer, bases: &[&Layer], max: bool) -> io::Re
     }
     maker.data(&content[at..]);
     drop(content);
-    maker.finish(max)
+    maker.finish(frame::FOLLOW, max)
 }

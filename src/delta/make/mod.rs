@@ -78,6 +78,13 @@ const RESERVE: u64 = 64 << 20;
 /// [`io::ErrorKind::InvalidInput`] for no base or more than [`patch::BASES_MAX`], else what reading and writing working files
 /// says.
 pub fn make(target: &Digest, new: &Layer, bases: &[Base<'_>], options: &Options<'_>) -> io::Result<Stream> {
+    if bases.is_empty() || bases.len() > patch::BASES_MAX {
+        let most = patch::BASES_MAX;
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("a patch has 1 to {most} bases, not {}", bases.len()),
+        ));
+    }
     let head = Head {
         target: target.clone(),
         size: new.size,

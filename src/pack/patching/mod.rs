@@ -5,6 +5,7 @@ mod candidates;
 mod spool;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ use crate::graph::{Image, Kind, NodeId, Presence};
 use crate::oci::{Digest, Hasher, Reference};
 use crate::plan;
 use crate::store::{StoreError, chain};
-use crate::transfer::{Progress, TransferError, for_each};
+use crate::transfer::{Progress, TransferError, for_each, room};
 
 use candidates::{Candidate, Candidates, Finder};
 use spool::Kept;
@@ -38,6 +39,8 @@ const BASES: usize = 4;
 /// How many layers are worked on at once, and what each takes of memory at the least, in bytes.
 const AT_ONCE: usize = 2;
 const MEMORY_EACH: u64 = 256 << 20;
+/// How much longer a layer is, taken apart, than it was: plain bytes and tokens of what gzip makes of programs.
+const UNPACKED: u64 = 4;
 
 /// How patches are made.
 pub struct Making {
@@ -175,6 +178,30 @@ impl Prepared {
         Ok(report)
     }
 
+    /// Checks that the working folder can take the largest layers with their bases, unpacked.
+    fn check_scratch(
+        &self,
+        work: &[(NodeId, Vec<Candidate>)],
+        at_once: usize,
+        making: &Making,
+    ) -> Result<(), PackError> {
+        let packed = |(id, candidates): &(NodeId, Vec<Candidate>)| {
+            self.graph.node(*id).size + candidates.iter().map(|one| one.size).sum::<u64>()
+        };
+        let mut sizes: Vec<u64> = work.iter().map(packed).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        let needed = sizes.iter().take(at_once).sum::<u64>().saturating_mul(UNPACKED);
+        let folder = making.workshop.scratch().folder();
+        let file = File::open(folder).map_err(|source| making.unusable(source));
+        let file = file.map_err(|error| PackError::Transfer(TransferError::Target(error)))?;
+        room::check(folder, &file, room::Need { longest: 0, bytes: needed }).map_err(|error| match error {
+            TransferError::NoSpace { folder, needed, free } => {
+                TransferError::NoScratch { folder, needed, free }.into()
+            }
+            error => error.into(),
+        })
+    }
+
     fn make_all(
         &self,
         work: &[(NodeId, Vec<Candidate>)],
@@ -182,6 +209,7 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<BTreeMap<NodeId, Outcome>, PackError> {
         let at_once = AT_ONCE.min((making.memory / MEMORY_EACH) as usize).clamp(1, work.len().max(1));
+        self.check_scratch(work, at_once, making)?;
         let bytes = work.iter().map(|(id, _)| self.graph.node(*id).size).sum();
         progress.begin(work.len(), bytes, 0);
         let outcomes: Mutex<BTreeMap<NodeId, Outcome>> = Mutex::default();

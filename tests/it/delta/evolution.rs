@@ -1,6 +1,7 @@
 //! For random image sets and what becomes of them: a delta on what is there is as good as everything anew.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use barge::oci::Descriptor;
 use barge::oci::media_type::OCI_LAYER;
@@ -12,8 +13,10 @@ use proptest::test_runner::{Config as Cases, TestRunner};
 use super::{Desk, brought};
 use crate::support::archives::write_layout;
 use crate::support::hostile::{Config, Hostile};
-use crate::support::images::{Blob, Content, layer};
+use crate::support::images::{Blob, Content, layer, layer_of, noise};
 
+/// How many layers travelled as patches in all cases.
+static PATCHES: AtomicUsize = AtomicUsize::new(0);
 const HOST: &str = "registry.example";
 const PLATFORMS: [&str; 3] = ["linux/amd64", "linux/arm64", "linux/arm/v7"];
 
@@ -52,7 +55,7 @@ fn attached() -> impl Strategy<Value = (Option<u8>, Vec<u8>)> {
 
 fn made() -> impl Strategy<Value = Made> {
     // Few seeds, so that layers are shared within an image, between images, and between months.
-    let seeds = || vec(0u64..7, 1..4);
+    let seeds = || vec(0u64..11, 1..4);
     let platforms = (seeds(), btree_map(1..PLATFORMS.len(), seeds(), 0..3));
     (platforms, any::<bool>(), any::<bool>(), attached()).prop_map(
         |((first, mut platforms), index, attestation, (signature, sboms))| {
@@ -90,6 +93,16 @@ impl Change {
     }
 }
 
+/// A layer most of which the other layers of its kind have too, so that a patch travels in its place.
+fn alike(seed: u64) -> Blob {
+    let (common, own) = (noise(7, 9000), noise(seed, 700));
+    layer_of(&[
+        ("usr/lib/common", &common),
+        ("etc/own", &own),
+        ("usr/share/more", &common[..seed as usize * 500]),
+    ])
+}
+
 /// A month as a layout, and what a registry must have of it: repository, tag (empty for a referrer), root.
 struct Set {
     content: Content,
@@ -106,6 +119,7 @@ fn set(images: &[Option<Made>]) -> Set {
             // One of the layers has no bytes at all: nothing proves such a one, so it always travels.
             let layers = seeds.iter().map(|seed| match seed {
                 0 => Blob::new(OCI_LAYER, ""),
+                7.. => alike(*seed),
                 seed => layer(*seed, 300 * *seed as usize),
             });
             let layers: Vec<Blob> = layers.collect();
@@ -231,6 +245,8 @@ fn holds_for(fates: &[Fate], ways: &Ways) -> Result<(), TestCaseError> {
         desk.run(&format!("push {delta} {}", target.host())).stdout_has("as the bundle says");
         assert_as_anew(&desk, &format!("{name}.oci.tar"), &sets[at + 1], &target, ways.narrow[at + 1]);
     }
+    PATCHES.fetch_add(desk.record("1.barge").patches.len(), Ordering::Relaxed);
+    PATCHES.fetch_add(desk.record("2.barge").patches.len(), Ordering::Relaxed);
     desk.run("merge 1.barge 2.barge -o long.barge");
     // Where the first month is the second, both deltas are on one and the same: then only the command line says which
     // is the later one.
@@ -260,4 +276,5 @@ fn a_delta_on_what_is_there_is_as_good_as_everything_anew() {
     if let Err(error) = runner.run(&(vec(fate(), 1..6), ways()), |(fates, ways)| holds_for(&fates, &ways)) {
         panic!("{error}");
     }
+    assert!(PATCHES.load(Ordering::Relaxed) > 0, "no layer travelled as a patch");
 }
