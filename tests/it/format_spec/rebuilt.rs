@@ -456,14 +456,16 @@ fn b_100_p_25_what_is_rebuilt_and_what_it_is_rebuilt_from_is_hashed_before_it_co
     run(&format!("push v2.barge {}", site.host())).success();
 }
 
+/// The first row of a role.
+fn role<'r>(record: &'r mut Value, role: &str) -> &'r mut Value {
+    let rows = record["blobs"].as_array_mut().unwrap();
+    rows.iter_mut().find(|row| row["role"] == role).unwrap()
+}
+
 #[test]
 fn b_102_what_can_not_be_of_patches_is_reported() {
     let year = year();
     let (long, held) = (year.made("long.barge"), year.made("held.barge"));
-    fn role<'r>(record: &'r mut Value, role: &str) -> &'r mut Value {
-        let rows = record["blobs"].as_array_mut().unwrap();
-        rows.iter_mut().find(|row| row["role"] == role).unwrap()
-    }
     let edits: [(&Made, Edit<'_>, &str); 12] = [
         (&long, &|record| record["patches"].as_array_mut().unwrap().reverse(), "not in the one form"),
         (&long, &|record| record["base"]["content"].as_array_mut().unwrap().reverse(), "out of order"),
