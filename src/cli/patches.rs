@@ -168,9 +168,9 @@ pub fn warn(report: &PatchReport, printer: &Printer) {
 pub fn print(report: &PatchReport, patched: &barge::plan::Patched, printer: &Printer) {
     if patched.count > 0 {
         printer.line(&format!(
-            "  patches  {} of {} in place of {}: {} not sent",
-            counted(patched.count, "layer"),
+            "  patches  {} in place of {}, {}: {} not sent",
             bytes(patched.bytes),
+            counted(patched.count, "layer"),
             bytes(patched.content_bytes),
             bytes(patched.content_bytes.saturating_sub(patched.bytes)),
         ));
