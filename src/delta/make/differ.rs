@@ -1,4 +1,4 @@
-//! What executables have in common: long stretches that are equal but for addresses here and there.
+//! What executables (and tokens) have in common: long stretches that are equal but for addresses here and there.
 //!
 //! The method is that of Colin Percival's `bsdiff`: find exact matches that beat the alignment of the match before, and let
 //! each alignment grow over mismatches to both sides as long as more than half of the bytes fit. In place of a suffix array
@@ -16,6 +16,15 @@ pub(super) enum Piece {
     New { length: usize },
 }
 
+impl Piece {
+    /// Returns how many new bytes it stands for.
+    pub fn length(self) -> usize {
+        match self {
+            Self::Copy { length, .. } | Self::Add { length, .. } | Self::New { length } => length,
+        }
+    }
+}
+
 /// The short seed: less would be found all over machine code.
 const SHORT: usize = 8;
 /// The long seed.
@@ -29,8 +38,8 @@ const TRIES: usize = 8;
 const FOLLOW: usize = 32;
 /// By how many bytes a match must beat the alignment before; from `bsdiff`.
 const BETTER: usize = 8;
-/// From this length on, equal bytes within a similar stretch are copied.
-const COPY_MIN: usize = 1024;
+/// From this length on, equal bytes within a similar stretch are copied; with less, two operations more cost what they save.
+const COPY_MIN: usize = 128;
 
 /// Returns the memory that [`differ`] takes for old content of `size` bytes.
 pub(super) fn memory(size: u64) -> u64 {
@@ -158,7 +167,7 @@ fn similar(new: &[u8], old: &[u8], offset: usize, piece: &mut impl FnMut(Piece))
 }
 
 /// Returns how many bytes both start with in common.
-pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
+fn common(a: &[u8], b: &[u8]) -> usize {
     let most = a.len().min(b.len());
     let (a, b) = (&a[..most], &b[..most]);
     let mut length = 0;
@@ -172,13 +181,8 @@ pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
     length + a[length..].iter().zip(&b[length..]).take_while(|(x, y)| x == y).count()
 }
 
-/// Returns how many bytes both end with in common.
-pub(super) fn common_end(a: &[u8], b: &[u8]) -> usize {
-    a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count()
-}
-
 /// Reads eight bytes.
-pub(super) fn word(bytes: &[u8]) -> u64 {
+fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[..8]);
     u64::from_le_bytes(word)

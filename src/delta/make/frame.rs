@@ -1,6 +1,7 @@
 //! New bytes with what they resemble before them, packed by zstd.
 
 use std::io;
+use std::ops::Range;
 
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
@@ -8,11 +9,9 @@ use super::follow::join;
 use crate::delta::patch::{Segment, StreamPatch};
 use crate::delta::scratch::Stream;
 
-/// The level for plain bytes.
-pub(super) const PLAIN: i32 = 9;
-/// The level for tokens and blocks: of short matches only, so that a deeper search pays (it halves what is left of the
-/// tokens of a changed Go binary, for a third of time more).
-pub(super) const FOLLOW: i32 = 12;
+/// The level that is always tried: where most is found already, a deeper search than the usual one takes no time that
+/// counts.
+const LEVEL: i32 = 12;
 /// The level that is tried for the most effort.
 const LEVEL_MAX: i32 = 19;
 
@@ -77,6 +76,8 @@ pub(super) struct Maker {
     part: Part,
     buffer: Vec<u8>,
     prefix: usize,
+    /// Where each range of the prefix starts in the buffer.
+    starts: Vec<usize>,
 }
 
 impl Maker {
@@ -91,13 +92,15 @@ impl Maker {
         let length: u64 = prefix.iter().map(|range| range.length).sum();
         let mut buffer = Vec::with_capacity((length + room) as usize);
         buffer.resize(length as usize, 0);
+        let mut starts = Vec::with_capacity(prefix.len());
         let mut rest = buffer.as_mut_slice();
         for range in &prefix {
             let (now, later) = rest.split_at_mut(range.length as usize);
+            starts.push(length as usize - now.len() - later.len());
             stream(range.base).read_at(now, range.offset)?;
             rest = later;
         }
-        Ok(Self { part: Part { prefix, ..Part::default() }, prefix: buffer.len(), buffer })
+        Ok(Self { part: Part { prefix, ..Part::default() }, prefix: buffer.len(), buffer, starts })
     }
 
     /// Returns the base content.
@@ -106,19 +109,12 @@ impl Maker {
     }
 
     /// Returns where `old`, which is part of a range, stands in the base content.
-    pub fn find(&self, old: &Segment) -> std::ops::Range<usize> {
-        let mut start = 0;
-        for range in &self.part.prefix {
-            if range.base == old.base
-                && range.offset <= old.offset
-                && old.offset + old.length <= range.offset + range.length
-            {
-                let start = start + (old.offset - range.offset) as usize;
-                return start..start + old.length as usize;
-            }
-            start += range.length as usize;
-        }
-        0..0
+    pub fn find(&self, old: &Segment) -> Range<usize> {
+        let ranges = &self.part.prefix;
+        let behind = ranges.partition_point(|range| (range.base, range.offset) <= (old.base, old.offset));
+        let Some(index) = behind.checked_sub(1) else { return 0..0 };
+        let start = self.starts[index] + (old.offset - ranges[index].offset) as usize;
+        start..start + old.length as usize
     }
 
     /// Goes on with base bytes.
@@ -126,39 +122,36 @@ impl Maker {
         self.part.pieces.push(Piece::Copy(old));
     }
 
+    /// Goes on with `new`, told by its difference to the base's bytes.
+    pub fn add(&mut self, old: Segment, new: &[u8], bytes: &[u8]) {
+        self.part.pieces.push(Piece::Add(old));
+        self.part.diff.extend(difference(new, bytes));
+    }
+
     /// Goes on with what stands at `at` in the base content.
     pub fn copy_found(&mut self, at: usize, length: usize) {
-        let (mut at, mut left) = (at as u64, length as u64);
-        for range in &self.part.prefix {
-            if at >= range.length {
-                at -= range.length;
-                continue;
-            }
-            let length = left.min(range.length - at);
-            self.part.pieces.push(Piece::Copy(Segment {
-                base: range.base,
-                offset: range.offset + at,
-                length,
-            }));
+        self.found(at, length, Piece::Copy);
+    }
+
+    /// Goes on with `new`, told by its difference to what stands at `at` in the base content.
+    pub fn add_found(&mut self, at: usize, new: &[u8]) {
+        self.found(at, new.len(), Piece::Add);
+        self.part.diff.extend(difference(new, &self.buffer[at..at + new.len()]));
+    }
+
+    /// Adds a piece for each range that is touched.
+    fn found(&mut self, at: usize, length: usize, piece: fn(Segment) -> Piece) {
+        let first = self.starts.partition_point(|start| *start <= at) - 1;
+        let (mut inside, mut left) = ((at - self.starts[first]) as u64, length as u64);
+        for range in &self.part.prefix[first..] {
+            let length = left.min(range.length - inside);
+            self.part.pieces.push(piece(Segment { base: range.base, offset: range.offset + inside, length }));
             left -= length;
-            at = 0;
+            inside = 0;
             if left == 0 {
                 return;
             }
         }
-    }
-
-    /// Goes on with `new`, told by its difference to the base's bytes.
-    pub fn add(&mut self, old: Segment, new: &[u8], bytes: &[u8]) {
-        self.part.pieces.push(Piece::Add(old));
-        self.part.diff.extend(new.iter().zip(bytes).map(|(new, old)| new.wrapping_sub(*old)));
-    }
-
-    /// Does the same for base bytes that stand at `at` in the base content.
-    pub fn add_found(&mut self, old: Segment, new: &[u8], at: usize) {
-        self.part.pieces.push(Piece::Add(old));
-        let bytes = &self.buffer[at..at + new.len()];
-        self.part.diff.extend(new.iter().zip(bytes).map(|(new, old)| new.wrapping_sub(*old)));
     }
 
     /// Goes on with new bytes.
@@ -178,8 +171,8 @@ impl Maker {
         Ok(())
     }
 
-    /// Packs the new bytes at `level`; at the highest too if `max`, and keeps the smaller.
-    pub fn finish(mut self, level: i32, max: bool) -> io::Result<Part> {
+    /// Packs the new bytes; at the highest level too if `max`, and keeps the smaller.
+    pub fn finish(mut self, max: bool) -> io::Result<Part> {
         let (mut prefix, new) = self.buffer.split_at(self.prefix);
         self.part.raw = new.len() as u64;
         if prefix.len() / PREFIX_RATIO > new.len() {
@@ -187,7 +180,7 @@ impl Maker {
             self.part.prefix.clear();
         }
         if !new.is_empty() {
-            self.part.packed = pack(prefix, new, level)?;
+            self.part.packed = pack(prefix, new, LEVEL)?;
             if max {
                 let other = pack(prefix, new, LEVEL_MAX)?;
                 if other.len() < self.part.packed.len() {
@@ -199,6 +192,11 @@ impl Maker {
         self.part.diff.shrink_to_fit();
         Ok(self.part)
     }
+}
+
+/// Returns what `add` gives: each new byte less the old one.
+fn difference(new: &[u8], old: &[u8]) -> impl Iterator<Item = u8> {
+    new.iter().zip(old).map(|(new, old)| new.wrapping_sub(*old))
 }
 
 /// Packs `new`, which must stand behind `prefix` in memory.

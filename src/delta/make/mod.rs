@@ -2,7 +2,7 @@
 //!
 //! The plain bytes are followed along the tar: what is unchanged is copied, wherever it stands in a base; executables are
 //! compared by bytes, addresses apart; all else is packed by zstd behind the base content that it resembles. Tokens and
-//! blocks are compared to those of the base's plain bytes that the new ones come from. Only finding is done here: what is
+//! blocks are compared, in the same way as executables, to those of the base's plain bytes that the new ones come from. Only finding is done here: what is
 //! found is told by the operations of [`super::patch`], so this may get better without a new format.
 //!
 //! The same inputs and effort give the same bytes; threads and memory only decide how much is done at a time.
@@ -15,7 +15,6 @@ mod frame;
 mod job;
 mod plain;
 mod pool;
-mod runs;
 mod sketch;
 mod tar;
 #[cfg(test)]
@@ -37,7 +36,7 @@ use twins::BaseMembers;
 /// How hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effort {
-    /// What pays: zstd level 9, executables compared by bytes.
+    /// What pays: zstd level 12, executables compared by bytes.
     Auto,
     /// All that may help: level 19 too, every changed file compared by bytes too; several times slower.
     Max,
@@ -100,26 +99,26 @@ pub fn make(target: &Digest, new: &Layer, bases: &[Base<'_>], options: &Options<
     };
     let max = options.effort == Effort::Max;
     let layers: Vec<&Layer> = bases.iter().map(|base| base.layer).collect();
-    let (jobs, kinds) = plan(new, &layers, options)?;
+    let tasks = plan(new, &layers, options)?;
 
     let scratch = options.scratch;
     let mut patches = [StreamPatch::new(scratch)?, StreamPatch::new(scratch)?, StreamPatch::new(scratch)?];
     let memory = options.memory.max(MEMORY_MIN) - RESERVE;
     pool::run_all(
-        &jobs,
+        &tasks,
         memory,
         options.threads,
-        |job| job.cost(max),
-        |job| job.run(new, &layers, max),
+        |task| task.job.cost(max),
+        |task| task.job.run(new, &layers, max),
         frame::Part::size,
         |index, part| {
-            let (kind, plain) = kinds[index];
-            part.write(&mut patches[kind])?;
-            (options.advance)(plain);
+            let task = &tasks[index];
+            part.write(&mut patches[task.stream])?;
+            (options.advance)(task.plain);
             Ok(())
         },
     )?;
-    drop(jobs);
+    drop(tasks);
 
     let [plain, tokens, blocks] = patches;
     let streams = [plain.finish()?, tokens.finish()?, blocks.finish()?];
@@ -129,9 +128,17 @@ pub fn make(target: &Digest, new: &Layer, bases: &[Base<'_>], options: &Options<
     out.finish()
 }
 
-/// Plans all jobs: those of plain bytes, of tokens, of blocks; beside each its stream and the plain bytes that it counts
-/// for.
-fn plan(new: &Layer, bases: &[&Layer], options: &Options<'_>) -> io::Result<(Vec<Job>, Vec<(usize, u64)>)> {
+/// A job and what it is for.
+struct Task {
+    job: Job,
+    /// Plain bytes, tokens, blocks.
+    stream: usize,
+    /// How many plain bytes are told as done with it.
+    plain: u64,
+}
+
+/// Plans all jobs: those of plain bytes, then of tokens, then of blocks.
+fn plan(new: &Layer, bases: &[&Layer], options: &Options<'_>) -> io::Result<Vec<Task>> {
     let layers: Vec<&Layer> = std::iter::once(new).chain(bases.iter().copied()).collect();
     let mut scans = Vec::new();
     let scan = |layer: &&Layer| tar::scan(&layer.plain);
@@ -153,8 +160,7 @@ fn plan(new: &Layer, bases: &[&Layer], options: &Options<'_>) -> io::Result<(Vec
     let plain = plain::plan(new, &members, &bases_members, options.effort == Effort::Max)?;
     drop((members, bases_members));
 
-    let mut jobs = Vec::new();
-    let mut kinds = Vec::new();
+    let mut tasks = Vec::new();
     // Where there are tokens, plain bytes count half when they are done and half when their tokens are.
     let with_tokens = !new.tokens.is_empty();
     let mut left = new.plain.len();
@@ -163,19 +169,17 @@ fn plan(new: &Layer, bases: &[&Layer], options: &Options<'_>) -> io::Result<(Vec
         let length: u64 = group.steps.iter().map(plain::Step::length).sum();
         let count = if with_tokens { length / 2 } else { length };
         left -= count;
-        kinds.push((0, count));
-        jobs.push(Job::Plain(group));
+        tasks.push(Task { job: Job::Plain(group), stream: 0, plain: count });
     }
-    for (kind, which) in [(1, Which::Tokens), (2, Which::Blocks)] {
+    for (stream, which) in [(1, Which::Tokens), (2, Which::Blocks)] {
         for stretch in follow::plan(which, new, bases, &links) {
-            let count = if kind == 1 { left.min(stretch.plain.div_ceil(2)) } else { 0 };
+            let count = if stream == 1 { left.min(stretch.plain.div_ceil(2)) } else { 0 };
             left -= count;
-            kinds.push((kind, count));
-            jobs.push(Job::Follow(stretch));
+            tasks.push(Task { job: Job::Follow(stretch), stream, plain: count });
         }
     }
-    if let Some((_, count)) = kinds.last_mut() {
-        *count += left;
+    if let Some(task) = tasks.last_mut() {
+        task.plain += left;
     }
-    Ok((jobs, kinds))
+    Ok(tasks)
 }

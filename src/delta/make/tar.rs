@@ -50,14 +50,14 @@ impl Member {
     }
 }
 
-/// Lists the members of `plain`; they cover all of it. `tar` tells whether it may be one at all.
+/// Lists the members of `plain`; they cover all of it.
 pub(super) fn scan(plain: &Stream) -> io::Result<Vec<Member>> {
     let mut scan =
         Scan { reader: plain.reader(0), buffer: Vec::new(), at: 0, position: 0, length: plain.len() };
     let mut members = Vec::new();
     let mut start = 0;
     while members.len() < MEMBERS_MAX {
-        scan.seek(plain, start)?;
+        scan.seek(plain, start);
         match scan.member(start)? {
             Some(member) => {
                 start = member.end();
@@ -67,7 +67,7 @@ pub(super) fn scan(plain: &Stream) -> io::Result<Vec<Member>> {
         }
     }
     if start < plain.len() {
-        scan.seek(plain, start)?;
+        scan.seek(plain, start);
         let (hash, executable) = scan.content(plain.len() - start)?;
         let size = plain.len() - start;
         members.push(Member {
@@ -103,14 +103,13 @@ struct Said {
 }
 
 impl Scan {
-    fn seek(&mut self, plain: &Stream, position: u64) -> io::Result<()> {
+    fn seek(&mut self, plain: &Stream, position: u64) {
         if self.position != position {
             self.reader = plain.reader(position);
             self.buffer.clear();
             self.at = 0;
             self.position = position;
         }
-        Ok(())
     }
 
     /// Returns the next bytes, some but at most `most`; none at the end.
