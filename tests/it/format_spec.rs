@@ -11,6 +11,7 @@ mod golden;
 mod layout;
 pub mod made;
 mod months;
+mod patches;
 mod reader;
 mod rebuilt;
 mod record;
