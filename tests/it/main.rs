@@ -15,6 +15,7 @@ mod format_spec;
 mod gzip;
 mod inspect;
 mod inventory;
+mod layers;
 mod pack;
 mod patch;
 mod patched;

@@ -141,7 +141,7 @@ impl Running {
         std::io::Read::read_to_end(&mut stdout, &mut out).unwrap();
         let err = reader.join().unwrap().unwrap();
         let output = Output { status: self.child.wait().unwrap(), stdout: out, stderr: err };
-        Outcome::new(&self.shown, &output)
+        Outcome::of(&self.shown, &output)
     }
 }
 
@@ -165,7 +165,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn new(shown: &str, output: &Output) -> Self {
+    /// What a run came to that was started in another way.
+    pub fn of(shown: &str, output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

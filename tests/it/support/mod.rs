@@ -21,5 +21,6 @@ pub mod containerd;
 pub mod fixtures;
 pub mod hostile;
 pub mod images;
+pub mod layers;
 pub mod peers;
 pub mod tarball;
