@@ -80,7 +80,7 @@ fn a_layer_that_gains_less_than_a_tenth_travels_whole() {
     assert_eq!(pair.desk.rebuilt("new.barge"), super::digests([&near]));
     let packed = pair.packed.clone();
     packed
-        .stdout_has("patches  1 layer of ")
+        .stdout_has(" in place of 1 layer, ")
         .stdout_has("whole    layers: 2 that a patch would hardly make smaller");
     pair.arrives();
 }
@@ -130,6 +130,21 @@ fn a_layer_is_found_by_its_history_line_wherever_it_stands() {
         assert!(pair.patch_size(&new[at]) * 4 < new[at].bytes.len() as u64, "{at}");
     }
     assert!(pair.patch(&own).is_none());
+    pair.arrives();
+}
+
+#[test]
+fn of_many_layers_the_one_with_the_same_history_line_is_compared() {
+    let files = tree(1, 8, 25_000);
+    let (old, new) = (layer(&files, Encoder::Gzip), layer(&edited(&files, &[2], 5), Encoder::Gzip));
+    let others = |seed| (seed..seed + 12).map(|seed| noise_layer(seed, 6000)).collect::<Vec<_>>();
+    let (before, after) = (others(100), others(200));
+    // From the last place to the first: by place alone it would be the least likely of thirteen.
+    let olds: Vec<Line<'_>> = before.iter().map(|one| ("COPY", one)).chain([("RUN", &old)]).collect();
+    let news: Vec<Line<'_>> =
+        [("RUN", &new)].into_iter().chain(after.iter().map(|one| ("ADD", one))).collect();
+    let pair = Pair::of(&olds, &news, "");
+    assert_eq!(digests_of(pair.patch(&new)), [old.digest], "{}", pair.packed);
     pair.arrives();
 }
 

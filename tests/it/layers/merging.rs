@@ -21,7 +21,7 @@ fn months() -> Months {
         if at > 1 {
             let base = at - 1;
             desk.run(&format!("pack {names} --base v{base}.oci.tar -o v{at}.barge"))
-                .stdout_has("patches  6 layers of ");
+                .stdout_has(" in place of 6 layers, ");
         }
     }
     Months { desk, releases }
@@ -131,7 +131,7 @@ fn a_delta_is_a_base_and_a_place_of_content() {
         .collect();
     let images = images.join(" ");
     desk.run(&format!("pack {images} --base v2.barge --base-content v1.oci.tar -o chain.barge"))
-        .stdout_has("patches  6 layers of ");
+        .stdout_has(" in place of 6 layers, ");
     desk.run("merge v1.oci.tar v2.barge chain.barge -o again.oci.tar");
     let b = RealRegistry::start();
     desk.run(&format!("push again.oci.tar {}", b.host()));
@@ -143,7 +143,7 @@ fn a_delta_is_a_base_and_a_place_of_content() {
     desk.run(&format!("push v1.oci.tar v2.barge alone.barge {}/alone", b.host())).stdout_has("DONE:");
     releases[2].assert_copied(b.host(), "alone/");
     // By files only, without any registry.
-    desk.run("diff v2.oci.tar v3.oci.tar -o files.barge").stdout_has("patches  6 layers of ");
+    desk.run("diff v2.oci.tar v3.oci.tar -o files.barge").stdout_has(" in place of 6 layers, ");
     desk.run("merge v2.oci.tar files.barge -o files.oci.tar");
     assert!(desk.bytes("files.oci.tar") == desk.bytes("v3.oci.tar"));
 }

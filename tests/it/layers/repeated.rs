@@ -167,9 +167,9 @@ fn each_site_gets_its_bundle_and_each_patch_is_made_once() {
     let rows = made["sites"].as_array().unwrap();
     assert_eq!(rows.len(), 2, "{made:#}");
     let files: Vec<&str> = rows.iter().map(|row| row["file"].as_str().unwrap()).collect();
-    for at in 0..2 {
-        assert!(desk.bytes(files[at]) == desk.bytes(&format!("alone{at}.barge")), "site {at}");
-        assert_eq!(desk.rebuilt(files[at]).len(), 6 - at);
+    for (at, file) in files.iter().enumerate() {
+        assert!(desk.bytes(file) == desk.bytes(&format!("alone{at}.barge")), "site {at}");
+        assert_eq!(desk.rebuilt(file).len(), 6 - at);
     }
     // Every layer is read once to make its patch, though two bundles have it.
     for digest in desk.rebuilt(files[1]) {

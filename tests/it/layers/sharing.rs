@@ -71,7 +71,7 @@ fn one_patch_one_reading_of_the_base_and_mounts() {
     second.fill(a.host(), "");
     a.forget_requests();
     desk.run(&format!("pack {} --base b.json -o v2.barge", names(a.host())))
-        .stdout_has("patches  6 layers of ");
+        .stdout_has(" in place of 6 layers, ");
     assert_eq!(reads(&a, &first.base.digest, first.base.bytes.len()), 1);
     assert_eq!(reads(&a, &second.base.digest, second.base.bytes.len()), 1);
     let rows = desk.record("v2.barge").patches;
@@ -164,14 +164,14 @@ fn targets_with_other_names() {
     for (at, (target, map)) in targets.iter().enumerate() {
         // By the receipt, and by an inventory of the target, which knows names there only.
         desk.run(&format!("pack {} --base r{at}.json -o v2-{at}.barge", names(a.host())))
-            .stdout_has("patches  6 layers of ");
+            .stdout_has(" in place of 6 layers, ");
         desk.run(&format!("push v2-{at}.barge {target} {map} --receipt s{at}.json")).stdout_has("DONE:");
         second.assert_copied(b.host(), |repository| named(at, repository));
     }
     third.fill(a.host(), "");
     desk.run(&format!("inventory {}/site/ -o site.json", b.host()));
     desk.run(&format!("pack {} --base site.json -o v3.barge", names(a.host())))
-        .stdout_has("patches  6 layers of ");
+        .stdout_has(" in place of 6 layers, ");
     // What was seen below `site` is found from another place at the same registry too.
     desk.run(&format!("push v3.barge {}/site", b.host())).stdout_has("DONE:");
     third.assert_copied(b.host(), |repository| named(0, repository));

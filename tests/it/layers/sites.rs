@@ -29,7 +29,7 @@ fn scene() -> Scene {
     second.fill(a.host());
     let names = second.names(a.host());
     desk.run(&format!("pack {names} --base b.json -o v2.barge"))
-        .stdout_has("patches  6 layers of ")
+        .stdout_has(" in place of 6 layers, ")
         .stdout_has(" not sent");
     Scene { desk, a, b, first, second }
 }
@@ -65,7 +65,7 @@ fn a_second_release_travels_as_changed_bytes() {
     assert!(all.iter().all(|digest| receipt.contains(&digest.hex())));
     let third = Release::of(3);
     third.fill(a.host());
-    desk.run(&format!("diff b2.json {} -o v3.barge", a.host())).stdout_has("patches  6 layers of ");
+    desk.run(&format!("diff b2.json {} -o v3.barge", a.host())).stdout_has(" in place of 6 layers, ");
     desk.run(&format!("push v3.barge {}", b.host()));
     third.assert_copied(b.host(), "");
 }
