@@ -265,7 +265,7 @@ impl Prepared {
         warnings.extend(asked.request.as_ref().and_then(|request| unmet(&graph, request)));
         let summary = plan::summarize(&graph);
         // What relies on the far side gets smaller yet by patches: its size is known when they are made.
-        if graph.reliance.is_none() {
+        if graph.reliance.is_none() || options.output == Output::Nowhere {
             check_size(&summary, options.max_size)?;
         }
         let order = plan::file_order(&graph);

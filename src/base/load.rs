@@ -158,7 +158,9 @@ fn of_record(record: &Record, id: Digest, path: &Path) -> Known {
     for row in record.blobs.iter().filter(|row| row.role.is_shipped()) {
         table.add(row.digest, row.size, []);
     }
-    for row in record.patches.iter() {
+    // What other patches are made of may have been in between only: it travels again if it is wanted.
+    let between: BTreeSet<&Digest> = record.patches.iter().flat_map(|row| &row.bases).collect();
+    for row in record.patches.iter().filter(|row| !between.contains(&row.target)) {
         table.add(&row.target, row.size, []);
     }
     add_relied(&mut table, record);

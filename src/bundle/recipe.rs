@@ -22,6 +22,8 @@ pub struct Recipe {
     pub patch: Descriptor,
     /// What it builds on, in its order.
     pub bases: Vec<Ingredient>,
+    /// Whether everything is in the bundles, what bases are rebuilt from counted.
+    pub is_complete: bool,
 }
 
 /// Content that a patch builds on.
@@ -34,7 +36,7 @@ pub struct Ingredient {
     /// Where it is.
     pub origin: Origin,
     /// Where a base saw it at the far side.
-    pub seen: Vec<Seen>,
+    pub seen: Arc<[Seen]>,
 }
 
 /// Where content that a patch builds on is.
@@ -48,21 +50,13 @@ pub enum Origin {
     FarSide,
 }
 
-impl Recipe {
-    /// Returns whether everything is in the bundles.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.bases.iter().all(|base| match &base.origin {
-            Origin::Held => true,
-            Origin::Rebuilt(recipe) => recipe.is_complete(),
-            Origin::FarSide => false,
-        })
-    }
-}
-
-/// Finds recipes in several bundles.
+/// Finds recipes in several bundles, each once.
 #[derive(Debug, Default)]
-pub(super) struct Recipes(HashMap<Digest, Option<Arc<Recipe>>>);
+pub(super) struct Recipes {
+    found: HashMap<Digest, Option<Arc<Recipe>>>,
+    /// For each bundle all repositories that its record lists, for content of which it does not say more.
+    anywhere: HashMap<usize, Arc<[Seen]>>,
+}
 
 impl Recipes {
     /// Finds how content is rebuilt by patches of `bundles`; none if no patch gives it. Of several ways one that needs
@@ -77,18 +71,19 @@ impl Recipes {
         target: &Digest,
         above: &mut Vec<Digest>,
     ) -> Option<Arc<Recipe>> {
-        if let Some(known) = self.0.get(target) {
+        if let Some(known) = self.found.get(target) {
             return known.clone();
         }
+        // Two months may be made of each other: one of them is at the far side then.
         if above.contains(target) || above.len() >= MAX_DEPTH {
             return None;
         }
         above.push(target.clone());
         let mut found: Option<Recipe> = None;
-        for bundle in bundles {
+        for (at, bundle) in bundles.iter().enumerate() {
             let Some(row) = bundle.record().and_then(|record| record.patches.find(target)) else { continue };
-            let Some(recipe) = self.of(bundles, bundle, row, above) else { continue };
-            if recipe.is_complete() {
+            let Some(recipe) = self.of(bundles, (at, bundle), row, above) else { continue };
+            if recipe.is_complete {
                 found = Some(recipe);
                 break;
             }
@@ -96,30 +91,31 @@ impl Recipes {
         }
         above.pop();
         let found = found.map(Arc::new);
-        // What was looked for below something else may have been cut short there.
-        if above.is_empty() || found.as_ref().is_some_and(|recipe| recipe.is_complete()) {
-            self.0.insert(target.clone(), found.clone());
-        }
+        // Each is looked for once, whatever it was looked for below: many patches may build on one.
+        self.found.insert(target.clone(), found.clone());
         found
     }
 
     fn of(
         &mut self,
         bundles: &[Arc<Bundle>],
-        bundle: &Bundle,
+        (at, bundle): (usize, &Bundle),
         row: &PatchRow,
         above: &mut Vec<Digest>,
     ) -> Option<Recipe> {
         let record = bundle.record()?;
         let (_, patch) = record.blobs.find(&row.patch).filter(|_| bundle.holds(&row.patch))?;
         let far = record.far_content();
+        let all = || record.base.as_ref().map_or(Arc::default(), |base| base.repositories.clone().into());
+        let anywhere = self.anywhere.entry(at).or_insert_with(all).clone();
         let mut base = |digest: &Digest| {
             let far = far.binary_search_by(|far| far.digest.cmp(digest)).ok().map(|at| &far[at]);
-            let seen = far.map_or(Vec::new(), |far| match far.repositories.as_slice() {
+            let seen: Arc<[Seen]> = match far.map(|far| far.repositories.as_slice()) {
+                None => Arc::default(),
                 // Of which that is not known may be in any of them.
-                [] => record.base.as_ref().map_or(Vec::new(), |base| base.repositories.clone()),
-                places => record.places(places),
-            });
+                Some([]) => anywhere.clone(),
+                Some(places) => record.places(places).into(),
+            };
             let held = bundles.iter().find_map(|bundle| bundle.size_of(digest));
             if let Some(size) = held {
                 return Some(Ingredient { digest: digest.clone(), size, origin: Origin::Held, seen });
@@ -132,10 +128,16 @@ impl Recipes {
             let size = far?.size;
             Some(Ingredient { digest: digest.clone(), size, origin: Origin::FarSide, seen })
         };
+        let bases = row.bases.iter().map(&mut base).collect::<Option<Vec<_>>>()?;
         Some(Recipe {
+            is_complete: bases.iter().all(|base| match &base.origin {
+                Origin::Held => true,
+                Origin::Rebuilt(recipe) => recipe.is_complete,
+                Origin::FarSide => false,
+            }),
             target: Descriptor::new(&row.media_type, row.target.clone(), row.size),
             codec: row.codec.clone(),
-            bases: row.bases.iter().map(&mut base).collect::<Option<Vec<_>>>()?,
+            bases,
             patch: Descriptor::new(patch.media_type, row.patch.clone(), patch.size),
         })
     }

@@ -90,7 +90,7 @@ impl Union {
 
     /// Returns how content is rebuilt from what the bundles have, where none of them has it itself.
     fn complete_recipe(&self, digest: &Digest) -> Option<Arc<Recipe>> {
-        self.recipe(digest).filter(|recipe| recipe.is_complete())
+        self.recipe(digest).filter(|recipe| recipe.is_complete)
     }
 
     /// Returns the bundles.

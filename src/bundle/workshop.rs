@@ -34,6 +34,9 @@ const WAITING: usize = 4;
 pub struct Workshop {
     scratch: Scratch,
     shelf: Shelf,
+    /// Who may work on content that somebody wants, with all that it builds on.
+    orders: Arc<Benches>,
+    /// Who may hold a rebuilding in memory.
     benches: Arc<Benches>,
 }
 
@@ -85,9 +88,14 @@ impl Workshop {
     /// Opens a workshop in `folder` that takes about `memory` bytes.
     #[must_use]
     pub fn new(folder: &Path, memory: u64) -> Self {
-        let free = Mutex::new((memory / MEMORY_EACH).max(1));
-        let benches = Arc::new(Benches { free, freed: Condvar::new() });
-        Self { scratch: Scratch::new(folder), shelf: Shelf::new(SHELF), benches }
+        let count = (memory / MEMORY_EACH).max(1);
+        let benches = || Arc::new(Benches { free: Mutex::new(count), freed: Condvar::new() });
+        Self {
+            scratch: Scratch::new(folder),
+            shelf: Shelf::new(SHELF),
+            orders: benches(),
+            benches: benches(),
+        }
     }
 
     /// Returns the working folder.
@@ -160,6 +168,19 @@ impl Workshop {
         patches: &dyn Source,
         places: &Places<'a>,
     ) -> Result<Box<dyn Read + Send + 'a>> {
+        // Before anything is read for it, so that what waits takes no room. What is rebuilt on the way needs no order of
+        // its own, or two could wait for each other.
+        let order = self.orders.take();
+        self.rebuild(recipe, patches, places, Some(order))
+    }
+
+    fn rebuild<'a>(
+        &self,
+        recipe: &Recipe,
+        patches: &dyn Source,
+        places: &Places<'a>,
+        order: Option<Bench>,
+    ) -> Result<Box<dyn Read + Send + 'a>> {
         let damaged = |why: &dyn fmt::Display| StoreError::Damaged {
             place: patches.place(),
             digest: recipe.target.digest.clone(),
@@ -199,6 +220,7 @@ impl Workshop {
             place: patches.place(),
             scratch: self.scratch.clone(),
             _bench: bench,
+            _order: order,
         }))
     }
 
@@ -220,7 +242,7 @@ impl Workshop {
                 what: format!("the content {digest}, which a patch builds on"),
             });
         };
-        let rebuilt = Rebuilt { workshop: self, recipe: recipe.clone(), patches, places };
+        let rebuilt = Rebuilt { is_ordered: true, ..Rebuilt::new(self, recipe.clone(), patches, places) };
         self.layer(&rebuilt, digest, size, Some(form))
     }
 
@@ -295,6 +317,7 @@ struct Rebuilding {
     place: String,
     scratch: Scratch,
     _bench: Bench,
+    _order: Option<Bench>,
 }
 
 impl Rebuilding {
@@ -331,17 +354,45 @@ impl Read for Rebuilding {
 
 /// A source of one piece of content, which it rebuilds.
 pub struct Rebuilt<'w, 'a> {
-    /// Where.
-    pub workshop: &'w Workshop,
-    /// How.
-    pub recipe: Arc<Recipe>,
-    /// Where the patches are.
-    pub patches: &'w dyn Source,
-    /// Where the bases are.
-    pub places: &'w Places<'a>,
+    workshop: &'w Workshop,
+    recipe: Arc<Recipe>,
+    patches: &'w dyn Source,
+    places: &'w Places<'a>,
+    /// Whether it is part of an order.
+    is_ordered: bool,
+    /// What was begun and not read yet.
+    begun: Mutex<Option<Box<dyn Read + Send + 'a>>>,
 }
 
-impl Rebuilt<'_, '_> {
+impl<'w, 'a> Rebuilt<'w, 'a> {
+    /// Rebuilds in `workshop` by `recipe`; `places` tells where the bases are.
+    #[must_use]
+    pub fn new(
+        workshop: &'w Workshop,
+        recipe: Arc<Recipe>,
+        patches: &'w dyn Source,
+        places: &'w Places<'a>,
+    ) -> Self {
+        Self { workshop, recipe, patches, places, is_ordered: false, begun: Mutex::default() }
+    }
+
+    /// Gets everything that is needed, so that the content comes at once when it is read.
+    ///
+    /// # Errors
+    /// As [`Workshop::open`].
+    pub fn begin(&self) -> Result<()> {
+        let content = self.open()?;
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+        Ok(())
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send + 'a>> {
+        match self.is_ordered {
+            true => self.workshop.rebuild(&self.recipe, self.patches, self.places, None),
+            false => self.workshop.open(&self.recipe, self.patches, self.places),
+        }
+    }
+
     fn nothing<T>(&self, what: &dyn fmt::Display) -> Result<T> {
         Err(StoreError::NotFound { place: self.place(), what: what.to_string() })
     }
@@ -368,7 +419,11 @@ impl Source for Rebuilt<'_, '_> {
         if *digest != self.recipe.target.digest {
             return self.nothing(digest);
         }
-        let mut content = self.workshop.open(&self.recipe, self.patches, self.places)?;
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut content = match begun {
+            Some(content) => content,
+            None => self.open()?,
+        };
         skip(&mut content, offset)?;
         Ok(content)
     }

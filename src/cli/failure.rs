@@ -191,11 +191,6 @@ impl From<TransferError> for Failure {
                     path.display()
                 )),
             ),
-            TransferError::NoScratch { .. } => (
-                BAD_INPUT,
-                "scratch",
-                Some("--scratch DIR names a folder with more room; --layer-delta off needs none".to_owned()),
-            ),
             TransferError::NoSpace { needed, free, .. } => {
                 (BAD_INPUT, "no-space", Some(format!("{} more are needed", bytes(needed - free))))
             }

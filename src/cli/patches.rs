@@ -152,15 +152,21 @@ impl Places {
     }
 }
 
-/// Says what travels whole because what it follows can't be read.
+/// Says what travels whole and why, where people should know.
 pub fn warn(report: &PatchReport, printer: &Printer) {
-    let items: Vec<String> =
-        report.unreadable.iter().map(|one| format!("{} of {}: {}", one.digest, one.image, one.why)).collect();
-    if !items.is_empty() {
-        printer.warning(
+    let lists = [
+        (
+            &report.unreadable,
             "travels whole, because the layer that it follows can't be read here (--base-content names a place that has it)",
-            &items,
-        );
+        ),
+        (&report.failed, "travels whole, because no patch could be made of it"),
+    ];
+    for (layers, cause) in lists {
+        let items: Vec<String> =
+            layers.iter().map(|one| format!("{} of {}: {}", one.digest, one.image, one.why)).collect();
+        if !items.is_empty() {
+            printer.warning(cause, &items);
+        }
     }
 }
 
@@ -179,10 +185,12 @@ pub fn print(report: &PatchReport, patched: &barge::plan::Patched, printer: &Pri
         (report.without_base, "with nothing older at the far side"),
         (report.without_gain, "that a patch would hardly make smaller"),
         (report.unreadable.len(), "of which what they follow can't be read here"),
+        (report.failed.len(), "of which no patch could be made"),
     ];
     let parts: Vec<String> =
         parts.iter().filter(|(count, _)| *count > 0).map(|(count, why)| format!("{count} {why}")).collect();
-    if !parts.is_empty() && (patched.count > 0 || !report.unreadable.is_empty()) {
+    let is_told = patched.count + report.unreadable.len() + report.failed.len() > 0;
+    if !parts.is_empty() && is_told {
         printer.line(&format!("  whole    layers: {}", parts.join(", ")));
     }
 }

@@ -57,22 +57,25 @@ impl Shelf {
         }
         let layer = Arc::new(take_apart()?);
         *content = Some(layer.clone());
-        drop(content);
-        drop(place);
         let size = layer.plain.len() + layer.tokens.len() + layer.blocks.len();
         lock(&self.sizes).insert(key, size);
+        drop(content);
+        drop(place);
         self.make_room();
         Ok(layer)
     }
 
-    /// Lets go of what was not used for longest, until the rest is within the limit.
+    /// Lets go of what was not used for longest, until the rest is within the limit. What was used last stays however large
+    /// it is: a second try of an upload needs it again.
     fn make_room(&self) {
         let mut places = lock(&self.places);
         let mut sizes = lock(&self.sizes);
         let mut total: u64 = sizes.values().sum();
+        let (mut at, last) = (0, places.len());
         places.retain(|(key, place)| {
+            at += 1;
             // Somebody waits for it, or fills it.
-            if total <= self.limit || Arc::strong_count(place) > 1 {
+            if total <= self.limit || at == last || Arc::strong_count(place) > 1 {
                 return true;
             }
             total -= sizes.remove(key).unwrap_or(0);

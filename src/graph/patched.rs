@@ -1,6 +1,6 @@
 //! What of a graph is rebuilt at the far side: a patch travels in the place of the content.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Graph, Kind, Node, NodeId, Presence};
 use crate::graph::reliance::Seen;
@@ -29,7 +29,7 @@ pub type FarContent = BTreeMap<Digest, (u64, Vec<Seen>)>;
 pub struct Patches {
     by_node: HashMap<NodeId, Patch>,
     /// Nodes that no image reaches, and that patches build on.
-    support: Vec<NodeId>,
+    support: HashSet<NodeId>,
 }
 
 impl Graph {
@@ -55,7 +55,7 @@ impl Graph {
         let (size, presence) = (content.size, Presence::Shipped);
         let node = Node { size, kind: Kind::Layer, presence, source, media_type, edges: (0, 0) };
         let id = self.nodes.insert_full(content.digest.clone(), node).0 as NodeId;
-        self.patches.support.push(id);
+        self.patches.support.insert(id);
         id
     }
 
@@ -89,18 +89,19 @@ impl Graph {
         }
     }
 
-    /// Returns everything in a list of nodes and what their patches build on, each once.
+    /// Returns everything in a list of nodes and what travels of that on which their patches build, each once.
     #[must_use]
     pub fn with_support(&self, mut nodes: Vec<NodeId>) -> Vec<NodeId> {
-        if self.patches.support.is_empty() {
+        if self.patches.by_node.is_empty() {
             return nodes;
         }
-        let mut seen: std::collections::HashSet<NodeId> = nodes.iter().copied().collect();
+        let mut seen: HashSet<NodeId> = nodes.iter().copied().collect();
         let mut at = 0;
         while let Some(id) = nodes.get(at).copied() {
             let bases = self.patch_of(id).map(|patch| patch.bases.as_slice()).unwrap_or_default();
-            let support = bases.iter().filter_map(|base| self.find(base)).filter(|id| self.is_support(*id));
-            nodes.extend(support.filter(|id| seen.insert(*id)));
+            let here = bases.iter().filter_map(|base| self.find(base));
+            let here = here.filter(|id| !matches!(self.node(*id).presence, Presence::Absent(_)));
+            nodes.extend(here.filter(|id| seen.insert(*id)));
             at += 1;
         }
         nodes

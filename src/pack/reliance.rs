@@ -116,7 +116,7 @@ fn carry(graph: &mut Graph, id: NodeId, recipe: &Recipe, far: &mut FarContent) {
                 carry(graph, id, below, far);
             }
             (Origin::FarSide | Origin::Held, _) => {
-                far.insert(base.digest.clone(), (base.size, base.seen.clone()));
+                far.insert(base.digest.clone(), (base.size, base.seen.to_vec()));
             }
         }
     }

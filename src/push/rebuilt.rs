@@ -1,7 +1,7 @@
 //! Content that is rebuilt on its way: what a patch builds on is found at the target before anything is written, and
 //! read there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::source::Known;
@@ -11,7 +11,7 @@ use crate::bundle::workshop::{Rebuilt, Workshop};
 use crate::graph::NodeId;
 use crate::graph::reliance::Seen;
 use crate::oci::{Descriptor, Digest};
-use crate::store::Source;
+use crate::store::{Source, StoreError};
 use crate::transfer::Progress;
 
 /// How a blob is rebuilt, and in which repositories that is which a patch builds on.
@@ -27,15 +27,17 @@ const LARGE: u64 = 256 << 20;
 /// Where a blob was seen at the target.
 pub(super) type Sighting = (NodeId, Vec<Seen>);
 
-/// Lists everything that a recipe builds on at the target, or may.
+/// Lists everything that a recipe builds on at the target, or may, each once.
 fn ingredients(recipe: &Recipe) -> Vec<&Ingredient> {
-    let mut all = Vec::new();
-    for base in &recipe.bases {
-        if base.origin != Origin::Held {
-            all.push(base);
-        }
-        if let Origin::Rebuilt(below) = &base.origin {
-            all.extend(ingredients(below));
+    let (mut all, mut seen, mut work) = (Vec::new(), HashSet::new(), vec![recipe]);
+    while let Some(recipe) = work.pop() {
+        for base in recipe.bases.iter().filter(|base| base.origin != Origin::Held) {
+            if seen.insert(&base.digest) {
+                all.push(base);
+                if let Origin::Rebuilt(below) = &base.origin {
+                    work.push(below);
+                }
+            }
         }
     }
     all
@@ -57,8 +59,7 @@ impl Prepared<'_> {
             for base in ingredients(&recipe) {
                 let descriptor = Descriptor::new(&recipe.target.media_type, base.digest.clone(), base.size);
                 let node = self.graph.add_support(&descriptor, self.graph.node(*id).source);
-                let places: &mut Vec<Seen> = seen.entry(node).or_default();
-                places.extend(base.seen.iter().cloned());
+                seen.entry(node).or_insert_with(|| base.seen.to_vec());
             }
             recipes.insert(*id, recipe);
         }
@@ -77,6 +78,7 @@ impl Prepared<'_> {
     ) -> Result<Option<Rebuild>, PushError> {
         let mut homes = HashMap::new();
         let is_found = self.find_below(recipe, repos, places, &mut homes)?;
+        let homes = homes.into_iter().filter_map(|(digest, home)| Some((digest, home?))).collect();
         Ok(is_found.then(|| Rebuild { recipe: recipe.clone(), homes }))
     }
 
@@ -85,18 +87,24 @@ impl Prepared<'_> {
         recipe: &Recipe,
         repos: &[RepoId],
         places: &HashMap<NodeId, Vec<RepoId>>,
-        homes: &mut HashMap<Digest, RepoId>,
+        homes: &mut HashMap<Digest, Option<RepoId>>,
     ) -> Result<bool, PushError> {
         for base in recipe.bases.iter().filter(|base| base.origin != Origin::Held) {
+            // What was found before, or is rebuilt itself.
+            if homes.contains_key(&base.digest) {
+                continue;
+            }
             let found = match self.graph.find(&base.digest) {
                 Some(id) if self.graph.node(id).size == base.size => self.home_of(id, repos, places)?,
                 _ => None,
             };
             match (found, &base.origin) {
                 (Some(home), _) => {
-                    homes.insert(base.digest.clone(), home);
+                    homes.insert(base.digest.clone(), Some(home));
                 }
-                (None, Origin::Rebuilt(below)) if self.find_below(below, repos, places, homes)? => {}
+                (None, Origin::Rebuilt(below)) if self.find_below(below, repos, places, homes)? => {
+                    homes.insert(base.digest.clone(), None);
+                }
                 (None, _) => return Ok(false),
             }
         }
@@ -144,7 +152,13 @@ impl Prepared<'_> {
             // The bar stands still meanwhile.
             progress.note(&format!("reading {bases} bytes that {digest} is rebuilt from"));
         }
-        let source = Rebuilt { workshop, recipe: rebuild.recipe.clone(), patches, places: &places };
+        let source = Rebuilt::new(workshop, rebuild.recipe.clone(), patches, &places);
+        // Everything is at hand before the target is told that something comes: it would not wait for minutes.
+        source.begin().map_err(|error| StoreError::Content {
+            place: self.repositories[repo].name().to_string(),
+            what: digest.to_string(),
+            source: std::io::Error::other(error),
+        })?;
         super::send::upload(&self.repositories[repo], &source, digest, node.size, session, progress)
     }
 }

@@ -61,16 +61,6 @@ pub enum TransferError {
         /// Bytes free.
         free: u64,
     },
-    /// The folder for working files has not enough room for unpacked layers.
-    #[error("working files in {} may need {needed} bytes, and {free} are free", .folder.display())]
-    NoScratch {
-        /// The folder.
-        folder: PathBuf,
-        /// Bytes that may be needed.
-        needed: u64,
-        /// Bytes free.
-        free: u64,
-    },
     /// The file system can't hold a file that long.
     #[error("{} is on a {system} file system, which holds files of up to {limit} bytes; this one has {needed}", .folder.display())]
     TooLong {

@@ -97,9 +97,19 @@ impl Finder<'_> {
             }
         }
         for candidates in found.by_layer.values_mut() {
+            candidates.sort_by(|a, b| (&a.digest, a.rank).cmp(&(&b.digest, b.rank)));
+            candidates.dedup_by(|other, kept| {
+                let is_same = other.digest == kept.digest;
+                if is_same {
+                    let more = other
+                        .places
+                        .drain(..)
+                        .filter(|place| !kept.places.iter().any(|known| Arc::ptr_eq(known, place)));
+                    kept.places.extend(more.collect::<Vec<_>>());
+                }
+                is_same
+            });
             candidates.sort_by(|a, b| (a.rank, &a.digest).cmp(&(b.rank, &b.digest)));
-            let mut seen = HashSet::new();
-            candidates.retain(|one| seen.insert(one.digest.clone()));
             candidates.truncate(MOST);
         }
         found.unreadable.retain(|id, _| !found.by_layer.contains_key(id));

@@ -4,7 +4,7 @@
 mod candidates;
 mod spool;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -70,9 +70,11 @@ pub struct PatchReport {
     pub without_gain: usize,
     /// Layers that travel whole because what they are like can't be read here.
     pub unreadable: Vec<Unreadable>,
+    /// Layers that travel whole because no patch could be made of them, for want of room or otherwise.
+    pub failed: Vec<Unreadable>,
 }
 
-/// A layer that travels whole because what it is like can't be read here.
+/// A layer that travels whole for a reason that people should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Unreadable {
     /// The layer.
@@ -88,7 +90,11 @@ enum Outcome {
     Patched(Made),
     WithoutGain,
     Unreadable(String),
+    Failed(String),
 }
+
+/// A base: digest, length in bytes, taken apart.
+type Unpacked = (Digest, u64, Arc<Layer>);
 
 /// A patch that was made.
 #[derive(Debug, Clone)]
@@ -157,6 +163,7 @@ impl Prepared {
                 }
                 Outcome::WithoutGain => report.without_gain += 1,
                 Outcome::Unreadable(why) => report.unreadable.push(whole((id, why))),
+                Outcome::Failed(why) => report.failed.push(whole((id, why))),
             }
         }
         report.patched = patches.len();
@@ -178,30 +185,6 @@ impl Prepared {
         Ok(report)
     }
 
-    /// Checks that the working folder can take the largest layers with their bases, unpacked.
-    fn check_scratch(
-        &self,
-        work: &[(NodeId, Vec<Candidate>)],
-        at_once: usize,
-        making: &Making,
-    ) -> Result<(), PackError> {
-        let packed = |(id, candidates): &(NodeId, Vec<Candidate>)| {
-            self.graph.node(*id).size + candidates.iter().map(|one| one.size).sum::<u64>()
-        };
-        let mut sizes: Vec<u64> = work.iter().map(packed).collect();
-        sizes.sort_unstable_by(|a, b| b.cmp(a));
-        let needed = sizes.iter().take(at_once).sum::<u64>().saturating_mul(UNPACKED);
-        let folder = making.workshop.scratch().folder();
-        let file = File::open(folder).map_err(|source| making.unusable(source));
-        let file = file.map_err(|error| PackError::Transfer(TransferError::Target(error)))?;
-        room::check(folder, &file, room::Need { longest: 0, bytes: needed }).map_err(|error| match error {
-            TransferError::NoSpace { folder, needed, free } => {
-                TransferError::NoScratch { folder, needed, free }.into()
-            }
-            error => error.into(),
-        })
-    }
-
     fn make_all(
         &self,
         work: &[(NodeId, Vec<Candidate>)],
@@ -209,7 +192,6 @@ impl Prepared {
         progress: &dyn Progress,
     ) -> Result<BTreeMap<NodeId, Outcome>, PackError> {
         let at_once = AT_ONCE.min((making.memory / MEMORY_EACH) as usize).clamp(1, work.len().max(1));
-        self.check_scratch(work, at_once, making)?;
         let bytes = work.iter().map(|(id, _)| self.graph.node(*id).size).sum();
         progress.begin(work.len(), bytes, 0);
         let outcomes: Mutex<BTreeMap<NodeId, Outcome>> = Mutex::default();
@@ -225,7 +207,7 @@ impl Prepared {
                     return Err(PackError::Transfer(TransferError::Target(error)));
                 }
                 // Whoever writes the archive meets it again, and tells.
-                Err(error) => Outcome::Unreadable(chain(&error)),
+                Err(error) => Outcome::Failed(chain(&error)),
             };
             outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, outcome);
             Ok(())
@@ -257,19 +239,8 @@ impl Making {
             progress.advance(target, size);
             return Ok(kept);
         }
-        let mut bases: Vec<(Digest, u64, Arc<Layer>)> = Vec::new();
-        // Why the likeliest could not be read.
-        let mut why = None;
-        for (at, candidate) in candidates.iter().enumerate() {
-            match self.base(candidate) {
-                Ok(layer) => bases.push((candidate.digest.clone(), candidate.size, layer)),
-                Err(error @ StoreError::Scratch { .. }) => return Err(error),
-                Err(error) if at == 0 => why = Some(chain(&error)),
-                Err(_) => {}
-            }
-        }
-        if bases.is_empty() {
-            return Ok(Outcome::Unreadable(why.unwrap_or_default()));
+        if let Some(why) = self.lack_of_room(size, candidates, at_once)? {
+            return Ok(Outcome::Failed(why));
         }
         // Half of the bar is for reading the layer, half for the work on it.
         let (half, done) = (size / 2, AtomicU64::new(0));
@@ -281,7 +252,10 @@ impl Making {
         let new = self.workshop.take_apart(source, target, size, None, &|count| {
             advance((read.fetch_add(count, Ordering::Relaxed) + count).div_euclid(2));
         })?;
-        let bases = best(&new, bases).map_err(|source| self.unusable(source))?;
+        let (bases, why) = self.best(&new, candidates)?;
+        if bases.is_empty() {
+            return Ok(Outcome::Unreadable(why.unwrap_or_default()));
+        }
         let (plain, worked) = (new.plain.len().max(1), AtomicU64::new(0));
         let options = Options {
             effort: self.effort,
@@ -294,7 +268,14 @@ impl Making {
             },
         };
         let named: Vec<Base<'_>> = bases.iter().map(|(digest, _, layer)| Base { digest, layer }).collect();
-        let patch = make(target, &new, &named, &options).map_err(|source| self.unusable(source))?;
+        let patch = match make(target, &new, &named, &options) {
+            Ok(patch) => patch,
+            // Something about the layer that no patch can say.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Ok(Outcome::Failed(error.to_string()));
+            }
+            Err(error) => return Err(self.unusable(error)),
+        };
         advance(size);
         if patch.len() > size - size / 10 {
             if let Some(why) = why {
@@ -304,11 +285,69 @@ impl Making {
             return Ok(Outcome::WithoutGain);
         }
         if !rebuilds(target, &patch, &bases).map_err(|source| self.unusable(source))? {
-            return Ok(Outcome::Unreadable("the patch that was made of it does not give it back".to_owned()));
+            return Ok(Outcome::Failed("the patch that was made of it does not give it back".to_owned()));
         }
         let digest = self.spool.keep(&key, Some(&patch))?;
         let bases = bases.into_iter().map(|(digest, size, _)| (digest, size)).collect();
         Ok(Outcome::Patched(Made { digest, size: patch.len(), bases }))
+    }
+
+    /// Returns why a layer and what it is like can't be unpacked in the working folder, if they can't.
+    fn lack_of_room(
+        &self,
+        size: u64,
+        candidates: &[Candidate],
+        at_once: usize,
+    ) -> Result<Option<String>, StoreError> {
+        let mut sizes: Vec<u64> = candidates.iter().map(|one| one.size).collect();
+        sizes.sort_unstable_by(|a, b| b.cmp(a));
+        // The one in question, and those that are kept.
+        let packed = size + sizes.iter().take(BASES + 1).sum::<u64>();
+        let needed = packed.saturating_mul(UNPACKED).saturating_mul(at_once as u64);
+        let folder = self.workshop.scratch().folder();
+        let file = File::open(folder).map_err(|source| self.unusable(source))?;
+        match room::check(folder, &file, room::Need { longest: 0, bytes: needed }) {
+            Err(TransferError::NoSpace { folder, needed, free }) => Ok(Some(format!(
+                "it may need {needed} bytes of working files, and {} has {free} free; --scratch names another folder",
+                folder.display()
+            ))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Finds the bases that have the most of a layer's content, those that add little left out; and why the likeliest of
+    /// all could not be read, if it could not.
+    fn best(
+        &self,
+        new: &Layer,
+        candidates: &[Candidate],
+    ) -> Result<(Vec<Unpacked>, Option<String>), StoreError> {
+        let unusable = |source| self.unusable(source);
+        let wanted = fingerprint(new).map_err(unusable)?;
+        let mut bases: Vec<(u64, Digest, u64, Arc<Layer>)> = Vec::new();
+        let mut why = None;
+        for (at, candidate) in candidates.iter().enumerate() {
+            let layer = match self.base(candidate) {
+                Ok(layer) => layer,
+                Err(error @ StoreError::Scratch { .. }) => return Err(error),
+                Err(error) => {
+                    why = why.or((at == 0).then(|| chain(&error)));
+                    continue;
+                }
+            };
+            let shared = wanted.shared(&fingerprint(&layer).map_err(unusable)?);
+            bases.push((shared, candidate.digest.clone(), candidate.size, layer));
+            // The sort is stable: of equals the likelier stays first. What is cut off takes no room.
+            bases.sort_by_key(|(shared, ..)| std::cmp::Reverse(*shared));
+            bases.truncate(BASES.min(BASES_MAX));
+        }
+        let least = new.plain.len() / 50;
+        let mut at = 0;
+        bases.retain(|(shared, ..)| {
+            at += 1;
+            at == 1 || *shared > least
+        });
+        Ok((bases.into_iter().map(|(_, digest, size, layer)| (digest, size, layer)).collect(), why))
     }
 
     /// Reads a base from the first place that has it.
@@ -334,7 +373,7 @@ impl Making {
 }
 
 /// Returns whether a patch gives its target, bit for bit. Only then does it travel.
-fn rebuilds(target: &Digest, patch: &Stream, bases: &[(Digest, u64, Arc<Layer>)]) -> io::Result<bool> {
+fn rebuilds(target: &Digest, patch: &Stream, bases: &[Unpacked]) -> io::Result<bool> {
     struct Hashing(Hasher);
     impl io::Write for Hashing {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -357,28 +396,4 @@ fn rebuilds(target: &Digest, patch: &Stream, bases: &[(Digest, u64, Arc<Layer>)]
         Err(RebuildError::Scratch(error)) => Err(error),
         Err(_) => Ok(false),
     }
-}
-
-/// Keeps the bases that have the most of a layer's content, those that add little left out.
-fn best(new: &Layer, bases: Vec<(Digest, u64, Arc<Layer>)>) -> io::Result<Vec<(Digest, u64, Arc<Layer>)>> {
-    if bases.len() == 1 {
-        return Ok(bases);
-    }
-    let wanted = fingerprint(new)?;
-    let mut shared: HashMap<Digest, u64> = HashMap::new();
-    for (digest, _, layer) in &bases {
-        shared.insert(digest.clone(), wanted.shared(&fingerprint(layer)?));
-    }
-    let score = |digest: &Digest| shared.get(digest).copied().unwrap_or(0);
-    let mut bases = bases;
-    // The sort is stable: of equals the likelier stays first.
-    bases.sort_by_key(|(digest, ..)| std::cmp::Reverse(score(digest)));
-    let least = new.plain.len() / 50;
-    let mut at = 0;
-    bases.retain(|(digest, ..)| {
-        at += 1;
-        at == 1 || score(digest) > least
-    });
-    bases.truncate(BASES.min(BASES_MAX));
-    Ok(bases)
 }

@@ -23,6 +23,8 @@ pub struct PatchSpool {
     folder: PathBuf,
     /// The files by what their bytes hash to.
     files: Mutex<HashMap<Digest, PathBuf>>,
+    /// Held as long as the spool is in use.
+    _lock: Option<File>,
 }
 
 /// Returns the name of the patch for `target` from `candidates`: a digest over all that decides what it is.
@@ -43,10 +45,11 @@ pub(super) enum Kept {
 }
 
 impl PatchSpool {
-    /// Opens the spool of the work that `name` stands for, in a folder for working files.
+    /// Opens the spool of the work that `name` stands for, in a folder for working files. Where another process is at the
+    /// same work, or the folder could be written to by others, it is a new one, which is of no use to a later run.
     ///
     /// # Errors
-    /// [`StoreError::Scratch`] if it can't be made, or is not its owner's alone.
+    /// [`StoreError::Scratch`] if it can't be made.
     pub fn open(scratch: &Path, name: &Digest) -> Result<Self> {
         let folder = scratch.join(format!("barge-patches-{}", name.short()));
         let failed = |source| StoreError::Scratch { folder: folder.clone(), source };
@@ -54,13 +57,19 @@ impl PatchSpool {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => {}
         }
-        // Others may write to the folder above; what they put there is not taken up.
+        // What others put there is not taken up; file systems without owners let anybody.
         let probe = tempfile::tempfile_in(scratch).and_then(|file| file.metadata()).map_err(failed)?;
         let found = std::fs::symlink_metadata(&folder).map_err(failed)?;
-        if !found.is_dir() || found.uid() != probe.uid() || found.mode() & 0o077 != 0 {
-            return Err(failed(io::Error::other("it is somebody else's, or open to others: remove it")));
+        let is_own = found.is_dir() && found.uid() == probe.uid() && found.mode().trailing_zeros() >= 6;
+        if is_own {
+            let lock = File::open(&folder).map_err(failed)?;
+            if lock.try_lock().is_ok() {
+                return Ok(Self { folder, files: Mutex::default(), _lock: Some(lock) });
+            }
         }
-        Ok(Self { folder, files: Mutex::default() })
+        let private =
+            tempfile::Builder::new().prefix("barge-patches-").tempdir_in(scratch).map_err(failed)?;
+        Ok(Self { folder: private.keep(), files: Mutex::default(), _lock: None })
     }
 
     /// Removes the spool; that it stays is no harm but for its room.
