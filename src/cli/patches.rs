@@ -100,14 +100,19 @@ impl Maker {
     /// Returns how patches are made for the work that `name` stands for.
     pub fn making(&self, name: &Digest) -> Result<Making, Failure> {
         let spool = PatchSpool::open(self.workshop.scratch().folder(), name)?;
-        Ok(Making {
+        Ok(self.making_in(Arc::new(spool)))
+    }
+
+    /// Returns how patches are made that are kept in a spool which others use too.
+    pub fn making_in(&self, spool: Arc<PatchSpool>) -> Making {
+        Making {
             effort: self.effort,
             far_side: self.far_side.clone(),
             contents: self.contents.clone(),
             workshop: self.workshop.clone(),
             memory: self.memory,
-            spool: Arc::new(spool),
-        })
+            spool,
+        }
     }
 }
 

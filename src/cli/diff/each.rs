@@ -100,7 +100,11 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         }
         let carrier =
             Carrier { verb: "diff", args: &args.carry, client: Some(client), printer, tells: false };
-        let making = maker.map(|maker| maker.making(&spooled)).transpose()?;
+        let making = match (maker, &spool) {
+            (None, _) => None,
+            (Some(maker), Some(spool)) => Some(maker.making_in(Arc::clone(spool))),
+            (Some(maker), None) => Some(maker.making(&spooled)?),
+        };
         let carried = carrier.carry(prepared, &output, jobs, began, making.as_ref())?;
         spool = making.map(|making| making.spool).or(spool);
         code = code.max(carried.code);

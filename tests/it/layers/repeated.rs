@@ -144,9 +144,10 @@ fn what_lies_in_the_spool_and_makes_no_sense_is_made_again() {
     // A folder that others may write to is not read at all.
     let folder = killed().parent().unwrap().to_owned();
     std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    desk.run(&line);
+    desk.barge(&line).run().code(0);
     assert!(desk.bytes("out.barge") == desk.bytes("whole.barge"));
-    assert!(folder.exists(), "what is not barge's own is left alone");
+    let left = folder.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(desk.working_files(), [left], "what others may write to is left alone, and all else is gone");
 }
 
 #[test]
