@@ -74,6 +74,14 @@ pub(super) fn cut(
     }
 }
 
+/// Returns the one of `known`, which is sorted, that is equal to `chunk`; of several, the one at `expected`, where the one
+/// before ended, or else the first. There may be as many as there are chunks, so they are never looked at one by one.
+pub(super) fn same<'a>(known: &'a [Chunk], chunk: &Chunk, expected: u64) -> Option<&'a Chunk> {
+    let next = known.binary_search(&Chunk { offset: expected, ..*chunk });
+    let index = next.unwrap_or_else(|_| known.partition_point(|other| other.hash < chunk.hash));
+    known.get(index).filter(|found| found.hash == chunk.hash && found.length == chunk.length)
+}
+
 fn boundary(bytes: &[u8], least: usize, most: usize, average_log: u32) -> usize {
     let end = bytes.len().min(most);
     if end <= least {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use zstd::zstd_safe::{CCtx, CParameter, compress_bound, get_error_name};
 
 use super::follow::join;
-use crate::delta::patch::{Segment, StreamPatch};
+use crate::delta::patch::{Segment, StreamPatch, segments_max};
 use crate::delta::scratch::Stream;
 
 /// The level that is always tried: where most is found already, a deeper search than the usual one takes no time that
@@ -15,7 +15,8 @@ const LEVEL: i32 = 12;
 /// The level that is tried for the most effort.
 const LEVEL_MAX: i32 = 19;
 
-/// So many times the new bytes, a prefix costs more time, at both sides, than it can save bytes.
+/// So many times the new bytes, a prefix costs more time, at both sides, than it can save bytes. A patch may have twice as
+/// much.
 const PREFIX_RATIO: usize = 4096;
 
 /// One of a group's operations; those that take from a frame or from differences do so in order.
@@ -175,7 +176,8 @@ impl Maker {
     pub fn finish(mut self, max: bool) -> io::Result<Part> {
         let (mut prefix, new) = self.buffer.split_at(self.prefix);
         self.part.raw = new.len() as u64;
-        if prefix.len() / PREFIX_RATIO > new.len() {
+        let (raw, segments) = (self.part.raw, self.part.prefix.len() as u64);
+        if prefix.len() / PREFIX_RATIO > new.len() || segments > segments_max(raw) {
             prefix = &[];
             self.part.prefix.clear();
         }

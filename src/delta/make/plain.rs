@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::chunks::{Chunk, average_log, cut};
+use super::chunks::{Chunk, average_log, cut, same};
 use super::tar::Member;
 use super::twins::{BaseMembers, Place, Twin, twins};
 use crate::delta::layer::Layer;
@@ -174,15 +174,7 @@ impl Plan {
         let mut cursor = at;
         cut(&new.plain, at, length, average, |chunk| {
             cursor = chunk.offset + u64::from(chunk.length);
-            let first = known.partition_point(|other| other.hash < chunk.hash);
-            let same = known[first..]
-                .iter()
-                .take_while(|other| other.hash == chunk.hash && other.length == chunk.length);
-            // Of several, the one that goes on where the one before ended.
-            let expected = old_at + between.from;
-            let Some(found) = same.min_by_key(|other| (other.offset != expected, other.offset)) else {
-                return;
-            };
+            let Some(found) = same(&known, &chunk, old_at + between.from) else { return };
             self.between(&mut between, chunk.offset, Some(found.offset));
             self.push(Step::Copy(segment(base, found.offset, u64::from(chunk.length))));
             between.offset = cursor - at;

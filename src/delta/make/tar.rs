@@ -12,8 +12,9 @@ use crate::delta::scratch::{Stream, StreamReader};
 /// A tar header and the unit of padding.
 const BLOCK: u64 = 512;
 
-/// Most bytes of an extended header that are kept to be read: far more than any path needs.
-const EXTENDED_MAX: u64 = 1 << 20;
+/// Most bytes of a head, extended headers and all: far more than any path needs. A head is held in memory and goes into one
+/// frame; what has a longer one is taken as no tar.
+const HEAD_MAX: u64 = 1 << 20;
 
 /// Most members that are told apart; what follows is one piece of content. At 80 bytes each this bounds the tables of a
 /// layer to 32 MiB.
@@ -173,7 +174,7 @@ impl Scan {
         }
         self.take(padding, &mut head)?;
         loop {
-            if self.left() < BLOCK {
+            if self.left() < BLOCK || head.len() as u64 + BLOCK > HEAD_MAX {
                 return Ok(None);
             }
             let from = head.len();
@@ -182,7 +183,7 @@ impl Scan {
             match header.kind {
                 b'x' | b'L' | b'g' | b'K' => {
                     let padded = header.size.saturating_add(BLOCK - 1) / BLOCK * BLOCK;
-                    if header.size > EXTENDED_MAX || padded > self.left() {
+                    if padded > self.left() || padded > HEAD_MAX - head.len() as u64 {
                         return Ok(None);
                     }
                     let from = head.len();

@@ -1,5 +1,7 @@
 //! Patches that are made give the new layer, are small where the layers are alike, and don't depend on how they are made.
 
+mod limits;
+
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

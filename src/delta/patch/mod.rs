@@ -40,5 +40,18 @@ pub const PREFIX_MAX: u64 = 64 << 20;
 /// Most segments that a frame's prefix is joined from (P-23).
 pub const SEGMENTS_MAX: usize = 1 << 20;
 
+/// Returns how many bytes the prefix of a frame that gives `raw` bytes has at most (P-23, P-26).
+#[must_use]
+pub fn prefix_max(raw: u64) -> u64 {
+    raw.saturating_mul(8192).saturating_add(64 << 10).min(PREFIX_MAX)
+}
+
+/// Returns of how many segments the prefix of a frame that gives `raw` bytes is joined at most (P-23, P-27): each may be
+/// a read from a place of its own.
+#[must_use]
+pub fn segments_max(raw: u64) -> u64 {
+    raw.saturating_add(256).min(SEGMENTS_MAX as u64)
+}
+
 /// The largest window of the frames `ops` and `diff`, as a power of two (P-11): 8 MiB. Six such frames are read at a time.
 pub const WINDOW_LOG: u32 = 23;

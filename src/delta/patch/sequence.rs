@@ -1,8 +1,8 @@
 //! One stream of a target, from its start to its end.
 //!
 //! All that comes from the patch is checked before it is followed: bases and ranges against what the bases have, lengths
-//! against what is left of the stream and of `data`. Every operation gives something, so the length of the stream bounds
-//! the work.
+//! against what is left of the stream and of `data`. Every operation but FRAME gives something, and what a frame's prefix
+//! takes is bounded by what the frame gives. So the length of the stream bounds the work.
 
 use zstd::zstd_safe::{DCtx, find_frame_compressed_size, get_error_name};
 
@@ -12,7 +12,7 @@ use super::unpack::{Unpack, out_of_memory};
 use super::varint::{Partial, Step, unzigzag};
 use super::window::Window;
 use super::write::packed_max;
-use super::{BASES_MAX, FRAME_MAX, Invalid, PREFIX_MAX, RebuildError, SEGMENTS_MAX};
+use super::{BASES_MAX, FRAME_MAX, Invalid, RebuildError, prefix_max, segments_max};
 use crate::delta::scratch::Stream;
 
 /// A stream that is being given.
@@ -172,7 +172,7 @@ impl<'a> Sequence<'a> {
         if packed > packed_max(raw) as u64 || packed > self.data_end - self.data {
             return Err(self.invalid("a frame takes more than there is"));
         }
-        let prefix = self.prefix(count)?;
+        let prefix = self.prefix(count, raw)?;
         let mut bytes = vec![0; packed as usize];
         self.blob.read_at(&mut bytes, self.data).map_err(RebuildError::Scratch)?;
         self.data += packed;
@@ -194,15 +194,19 @@ impl<'a> Sequence<'a> {
         Ok(())
     }
 
-    /// Reads the prefix of a frame: `count` segments joined.
-    fn prefix(&mut self, count: u64) -> Result<Vec<u8>, RebuildError> {
-        if count > SEGMENTS_MAX as u64 {
-            return Err(self.invalid("a prefix has too many segments"));
+    /// Reads the prefix of a frame that gives `raw` bytes: `count` segments joined.
+    fn prefix(&mut self, count: u64, raw: u64) -> Result<Vec<u8>, RebuildError> {
+        if count > segments_max(raw) {
+            return Err(self.invalid("a prefix has too many segments for what its frame gives"));
         }
+        let most = prefix_max(raw);
         let mut segments = Vec::new();
         let mut length = 0;
         for _ in 0..count {
-            let segment = self.segment(PREFIX_MAX - length)?;
+            let segment = self.segment(u64::MAX)?;
+            if segment.length > most - length {
+                return Err(self.invalid("a prefix is longer than it may be for what its frame gives"));
+            }
             length += segment.length;
             segments.push(segment);
         }

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 
 use super::ops::{Op, Positions, Segment};
-use super::{BASES_MAX, FRAME_MAX, Head, PREFIX_MAX, SEGMENTS_MAX, WINDOW_LOG, varint};
+use super::{BASES_MAX, FRAME_MAX, Head, WINDOW_LOG, prefix_max, segments_max, varint};
 use crate::delta::scratch::{Scratch, Stream, StreamWriter};
 
 /// Up to this length `ops` and `diff` are packed at [`HIGH`]: a second or two of work at most.
@@ -116,7 +116,7 @@ impl StreamPatch {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if the frame before is not used up or if this one is empty or larger than a patch
-    /// may have ([`FRAME_MAX`], [`PREFIX_MAX`], [`SEGMENTS_MAX`]), else what the system says on writing.
+    /// may have, or its prefix is ([`FRAME_MAX`], [`prefix_max`], [`segments_max`]), else what the system says on writing.
     pub fn frame(&mut self, packed: &[u8], raw: u64, prefix: &[Segment]) -> io::Result<()> {
         if self.frame_left > 0 {
             return Err(invalid(format!("{} bytes of the frame before are not used", self.frame_left)));
@@ -133,8 +133,9 @@ impl StreamPatch {
             }
         }
         let length: u128 = joined.iter().map(|segment| u128::from(segment.length)).sum();
-        if length > u128::from(PREFIX_MAX) || joined.len() > SEGMENTS_MAX {
-            return Err(invalid(format!("a prefix of {length} bytes in {} segments", joined.len())));
+        if length > u128::from(prefix_max(raw)) || joined.len() as u64 > segments_max(raw) {
+            let count = joined.len();
+            return Err(invalid(format!("a prefix of {length} bytes in {count} segments for {raw} bytes")));
         }
         self.data.write_all(packed)?;
         self.frame_left = raw;

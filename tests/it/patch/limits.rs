@@ -181,9 +181,12 @@ fn p_22_frames_give_at_most_32_mib() {
 #[test]
 fn p_23_prefixes_are_at_most_64_mib_in_a_million_segments() {
     let base = vec![1; 33 << 20];
-    let packed = pack(b"ab", b"");
-    let with =
-        |prefix: &[Vec<u8>]| Parts::new(2, &[frame(packed.len() as u64, 2, prefix), data(2)], b"", &packed);
+    // Enough for a prefix of any length in any number of segments.
+    let packed = pack(&vec![2; 2 << 20], b"");
+    let length = packed.len() as u64;
+    let with = |prefix: &[Vec<u8>]| {
+        Parts::new(2 * MIB, &[frame(length, 2 * MIB, prefix), data(2 * MIB)], b"", &packed)
+    };
     let half = || segment(0, 0, 32 * MIB);
     let again = || segment(0, -32 * (MIB.cast_signed()), 32 * MIB);
     plain(&[&base], &with(&[half(), again()])).unwrap();
@@ -194,9 +197,40 @@ fn p_23_prefixes_are_at_most_64_mib_in_a_million_segments() {
     plain(&[&base], &with(&many)).unwrap();
     refused(&[&base], &with(&[many, vec![segment(0, 0, 1)]].concat()));
     // A count with nothing behind it.
-    let op = [vec![3], varint(packed.len() as u64), varint(2), varint(u64::MAX)].concat();
-    let text = refused(&[&base], &Parts::new(2, &[op], b"", &packed));
+    let op = [vec![3], varint(length), varint(2 * MIB), varint(u64::MAX)].concat();
+    let text = refused(&[&base], &Parts::new(2 * MIB, &[op], b"", &packed));
     assert!(text.contains("too many"), "{text}");
+}
+
+/// A frame that gives `raw` bytes behind these segments.
+fn behind(raw: u64, prefix: &[Vec<u8>]) -> Parts {
+    let packed = pack(&vec![2; raw as usize], b"");
+    Parts::new(raw, &[frame(packed.len() as u64, raw, prefix), data(raw)], b"", &packed)
+}
+
+#[test]
+fn p_26_prefixes_are_no_longer_than_what_frames_give_is_worth() {
+    let base = vec![1; 1 << 20];
+    for raw in [1, 2, 100] {
+        let most = 65_536 + 8192 * raw;
+        plain(&[&base], &behind(raw, &[segment(0, 0, most)])).unwrap();
+        plain(&[&base], &behind(raw, &[segment(0, 0, most - 1), segment(0, 0, 1)])).unwrap();
+        for prefix in [vec![segment(0, 0, most + 1)], vec![segment(0, 0, most), segment(0, 0, 1)]] {
+            let text = refused(&[&base], &behind(raw, &prefix));
+            assert!(text.contains("longer") && text.contains("prefix"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn p_27_prefixes_have_no_more_segments_than_what_frames_give_is_worth() {
+    let base = vec![1; 2000];
+    for raw in [1, 2, 500] {
+        let segments = |count: u64| vec![segment(0, 1, 1); count as usize];
+        plain(&[&base], &behind(raw, &segments(256 + raw))).unwrap();
+        let text = refused(&[&base], &behind(raw, &segments(257 + raw)));
+        assert!(text.contains("too many"), "{text}");
+    }
 }
 
 #[test]

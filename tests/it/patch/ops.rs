@@ -101,7 +101,17 @@ fn the_writer_refuses_what_no_patch_can_have() {
     patch.frame(b"x", 0, &[]).unwrap_err();
     patch.frame(b"x", (32 << 20) + 1, &[]).unwrap_err();
     let large = Segment { base: 0, offset: 0, length: (64 << 20) + 1 };
-    patch.frame(b"x", 1, &[large]).unwrap_err();
+    patch.frame(b"x", 32 << 20, &[large]).unwrap_err();
+    // 64 KiB and 8,192 times what a frame gives; 256 segments and one for each byte.
+    let long = Segment { length: 65_536 + 2 * 8192 + 1, ..large };
+    patch.frame(&pack(b"xy", b""), 2, &[long]).unwrap_err();
+    let many: Vec<_> = (0..259).map(|at| Segment { base: 0, offset: at * 2, length: 1 }).collect();
+    patch.frame(&pack(b"xy", b""), 2, &many).unwrap_err();
+    let exact = Segment { length: long.length - 1, ..large };
+    patch.frame(&pack(b"xy", b""), 2, &[exact]).unwrap();
+    patch.data(2).unwrap();
+    patch.frame(&pack(b"xy", b""), 2, &many[1..]).unwrap();
+    patch.data(2).unwrap();
     patch.frame(&pack(b"xy", b""), 2, &[]).unwrap();
     patch.data(1).unwrap();
     patch.frame(&pack(b"xy", b""), 2, &[]).unwrap_err();
