@@ -157,10 +157,13 @@ impl Chain {
         Ok(chain)
     }
 
-    /// Returns whether one of the bundles is a base, or leads to the same state.
+    /// Returns whether one of the bundles is a base, or leads to the same state. What builds on the base and changes
+    /// nothing leads to its state too, and does not stand for it.
     #[must_use]
     pub fn has(&self, base: &BaseEntry) -> bool {
-        !self.given.standing_for(base).is_empty()
+        let ways = self.given.standing_for(base);
+        let stands = |bundle: &Arc<Bundle>| bundle.id().is_some_and(|id| ways.contains(id));
+        self.bundles.iter().any(|bundle| stands(bundle) && !bases(bundle).any(|own| own.id == base.id))
     }
 
     /// Takes over what a bundle says of names; `follows` tells whether it comes after another one for a reason.

@@ -50,6 +50,14 @@ fn a_delta_without_the_one_before_it_changes_nothing() {
 }
 
 #[test]
+fn a_delta_that_changes_nothing_does_not_stand_for_what_it_follows() {
+    let Scene { desk, b, .. } = scene();
+    desk.run("diff feb.oci.tar feb.oci.tar -o same.barge");
+    let lost = desk.fails(&format!("push same.barge {}", b.host()), 5);
+    lost.stderr_has(&format!("barge push feb.oci.tar same.barge {}", b.host()));
+}
+
+#[test]
 fn all_at_once_in_any_order_is_the_last_state() {
     for order in [
         "jan.oci.tar feb.barge mar.barge",
