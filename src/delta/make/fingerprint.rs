@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::tar::scan;
+use super::tar::{MEMBERS_MAX, scan};
 use crate::delta::layer::Layer;
 
 /// The files of a layer by hashes: 48 bytes for each.
@@ -32,7 +32,7 @@ struct File {
 /// # Errors
 /// What reading the plain bytes says.
 pub fn fingerprint(layer: &Layer) -> io::Result<Fingerprint> {
-    let members = scan(&layer.plain)?;
+    let members = scan(&layer.plain, MEMBERS_MAX)?;
     let mut files: Vec<File> = members
         .iter()
         .filter(|member| member.size > 0 && member.path != 0)

@@ -8,6 +8,7 @@ use super::follow::Stretch;
 use super::frame::{self, Maker, Part};
 use super::plain::{Group, Step};
 use crate::delta::layer::Layer;
+use crate::delta::patch::Segment;
 
 /// Part of a stream that is worked on by itself.
 #[derive(Debug)]
@@ -17,7 +18,16 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Returns the memory in bytes that it takes at most.
+    /// Returns how many bytes of memory it takes before it is done.
+    pub fn size(&self) -> u64 {
+        let inside = match self {
+            Self::Plain(group) => group.steps.capacity() * size_of::<Step>(),
+            Self::Follow(stretch) => stretch.prefix.capacity() * size_of::<Segment>(),
+        };
+        (size_of::<Self>() + inside) as u64
+    }
+
+    /// Returns the memory in bytes that it takes at most while it is done.
     pub fn cost(&self, max: bool) -> u64 {
         match self {
             Self::Plain(group) => {

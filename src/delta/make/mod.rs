@@ -68,8 +68,15 @@ pub struct Options<'a> {
 /// The least memory that a patch is made in, in bytes.
 pub const MEMORY_MIN: u64 = 256 << 20;
 
-/// What is set aside for tables of members and for what the system's allocator keeps.
+/// What is set aside for small things, and for what the system's allocator keeps of the tables that jobs are planned by.
 const RESERVE: u64 = 64 << 20;
+
+/// Most members that are told apart in all bases together.
+///
+/// Planning has a table entry of 137 bytes for each, 55 MB in all, and for each of the new layer's
+/// [`MEMBERS_MAX`](tar::MEMBERS_MAX) members at most 848 bytes, 85 MB in all. No job runs meanwhile, so these 140 MB are within
+/// [`MEMORY_MIN`]. What is left of them then are the steps of the jobs, which are taken off the memory that jobs have.
+const BASE_MEMBERS_MAX: usize = 400_000;
 
 /// Makes the patch that gives the layer `target`, taken apart as `new`, from `bases`, the likeliest first.
 ///
@@ -103,7 +110,8 @@ pub fn make(target: &Digest, new: &Layer, bases: &[Base<'_>], options: &Options<
 
     let scratch = options.scratch;
     let mut patches = [StreamPatch::new(scratch)?, StreamPatch::new(scratch)?, StreamPatch::new(scratch)?];
-    let memory = options.memory.max(MEMORY_MIN) - RESERVE;
+    let planned: u64 = tasks.iter().map(|task| task.job.size()).sum();
+    let memory = (options.memory.max(MEMORY_MIN) - RESERVE).saturating_sub(planned);
     pool::run_all(
         &tasks,
         memory,
@@ -140,10 +148,13 @@ struct Task {
 /// Plans all jobs: those of plain bytes, then of tokens, then of blocks.
 fn plan(new: &Layer, bases: &[&Layer], options: &Options<'_>) -> io::Result<Vec<Task>> {
     let layers: Vec<&Layer> = std::iter::once(new).chain(bases.iter().copied()).collect();
+    let base_members = (BASE_MEMBERS_MAX / bases.len().max(1)).min(tar::MEMBERS_MAX);
+    let most = |index| if index == 0 { tar::MEMBERS_MAX } else { base_members };
+    let lists: Vec<_> = layers.iter().enumerate().map(|(index, layer)| (*layer, most(index))).collect();
     let mut scans = Vec::new();
-    let scan = |layer: &&Layer| tar::scan(&layer.plain);
+    let scan = |(layer, most): &(&Layer, usize)| tar::scan(&layer.plain, *most);
     pool::run_all(
-        &layers,
+        &lists,
         u64::MAX,
         options.threads,
         |_| 0,

@@ -263,6 +263,7 @@ impl Plan {
 
     fn close(&mut self) {
         if !self.group.steps.is_empty() {
+            self.group.steps.shrink_to_fit();
             self.groups.push(std::mem::take(&mut self.group));
         }
     }

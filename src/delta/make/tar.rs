@@ -16,9 +16,9 @@ const BLOCK: u64 = 512;
 /// frame; what has a longer one is taken as no tar.
 const HEAD_MAX: u64 = 1 << 20;
 
-/// Most members that are told apart; what follows is one piece of content. At 80 bytes each this bounds the tables of a
-/// layer to 32 MiB.
-pub(super) const MEMBERS_MAX: usize = 400_000;
+/// Most members of a layer that are told apart; what follows is one piece of content. At 80 bytes each, a list of them takes
+/// at most 8 MB.
+pub(super) const MEMBERS_MAX: usize = 100_000;
 
 /// What reading goes by.
 const BUFFER: usize = 1 << 20;
@@ -51,13 +51,13 @@ impl Member {
     }
 }
 
-/// Lists the members of `plain`; they cover all of it.
-pub(super) fn scan(plain: &Stream) -> io::Result<Vec<Member>> {
+/// Lists the members of `plain`, at most as many as `most`, and what follows them as one more; they cover all of it.
+pub(super) fn scan(plain: &Stream, most: usize) -> io::Result<Vec<Member>> {
     let mut scan =
         Scan { reader: plain.reader(0), buffer: Vec::new(), at: 0, position: 0, length: plain.len() };
     let mut members = Vec::new();
     let mut start = 0;
-    while members.len() < MEMBERS_MAX {
+    while members.len() < most {
         scan.seek(plain, start);
         match scan.member(start)? {
             Some(member) => {
@@ -82,6 +82,7 @@ pub(super) fn scan(plain: &Stream) -> io::Result<Vec<Member>> {
             executable,
         });
     }
+    members.shrink_to_fit();
     Ok(members)
 }
 

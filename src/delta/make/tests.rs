@@ -11,7 +11,6 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::differ::{Piece, differ};
-use super::tar::scan;
 use super::*;
 use crate::delta::layer::Form;
 use crate::delta::patch::{Patch, rebuild};
@@ -43,6 +42,10 @@ fn text(seed: u64, length: usize) -> Vec<u8> {
     }
     text.truncate(length);
     text
+}
+
+fn scan(plain: &Stream) -> io::Result<Vec<tar::Member>> {
+    tar::scan(plain, tar::MEMBERS_MAX)
 }
 
 fn header(size: usize, mtime: u64) -> ::tar::Header {

@@ -1,6 +1,9 @@
 //! Layers that are made to take much memory or time: they get a patch as others do.
 
 use super::super::chunks::{Chunk, same};
+use super::super::plain::{Link, Step};
+use super::super::tar::{MEMBERS_MAX, Member};
+use super::super::twins::Twin;
 use super::*;
 
 /// Extended headers of this kind, `count` of them with `size` bytes each, and the file that they are for.
@@ -68,4 +71,42 @@ fn equal_chunks_are_found_without_looking_at_each() {
         assert_eq!(same(&known, &chunk(other, 0), 0), None);
     }
     assert_eq!(same(&known, &Chunk { length: 3, ..chunk(5, 0) }, 0), None);
+}
+
+#[test]
+fn members_beyond_the_limit_are_one_content() {
+    let files: Vec<_> = (0..5).map(|at| (format!("f{at}"), noise(at, 700))).collect();
+    let bytes = tar(&files);
+    let layer = layer(&bytes);
+    let all = scan(&layer.plain).unwrap();
+    let some = super::super::tar::scan(&layer.plain, 3).unwrap();
+    assert_eq!((all.len(), some.len()), (6, 4));
+    assert_eq!(some[..3], all[..3]);
+    assert_eq!((some[3].path, some[3].end()), (0, bytes.len() as u64));
+}
+
+#[test]
+fn more_members_than_are_told_apart() {
+    let tar_of = |count: usize, first: u64| {
+        let mut files: Vec<_> = (0..count).map(|at| (format!("f{at}"), Vec::new())).collect();
+        files[0].1 = noise(first, 1_000);
+        files[count - 1].1 = noise(3, 1_000);
+        tar(&files)
+    };
+    // More than of any layer, and more than of each of 16 bases.
+    for (count, bases) in [(MEMBERS_MAX + 50, 1), (BASE_MEMBERS_MAX / 16 + 50, 16)] {
+        let (old, new) = (tar_of(count, 1), tar_of(count, 2));
+        let size = patch_of(&new, &vec![old.as_slice(); bases], USUAL).len();
+        assert!(size < 3_500, "{size} bytes with {bases} bases");
+    }
+}
+
+#[test]
+fn tables_of_members_fit_into_the_least_memory() {
+    // Lists, indexes by content, by path and by masked path, and what is claimed.
+    let old = size_of::<Member>() + 2 * size_of::<(u64, u32)>() + size_of::<(u64, u64, u32)>() + 1;
+    // Lists, twins, and up to three steps and links, in vectors that double.
+    let new = size_of::<Member>() + size_of::<Twin>() + 2 * 3 * (size_of::<Step>() + size_of::<Link>());
+    assert_eq!((old, new), (137, 848));
+    assert!((BASE_MEMBERS_MAX * old + MEMBERS_MAX * new) as u64 <= MEMORY_MIN - RESERVE);
 }
