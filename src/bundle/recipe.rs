@@ -53,7 +53,8 @@ pub enum Origin {
 /// Finds recipes in several bundles, each once.
 #[derive(Debug, Default)]
 pub(super) struct Recipes {
-    found: HashMap<Digest, Option<Arc<Recipe>>>,
+    /// By content, and by how many of the bundles were looked into.
+    found: HashMap<(Digest, usize), Option<Arc<Recipe>>>,
     /// For each bundle all repositories that its record lists, for content of which it does not say more.
     anywhere: HashMap<usize, Arc<[Seen]>>,
 }
@@ -62,37 +63,38 @@ impl Recipes {
     /// Finds how content is rebuilt by patches of `bundles`; none if no patch gives it. Of several ways one that needs
     /// nothing of the far side is taken.
     pub(super) fn find(&mut self, bundles: &[Arc<Bundle>], target: &Digest) -> Option<Arc<Recipe>> {
-        self.below(bundles, target, &mut Vec::new())
+        self.below(bundles, bundles.len(), target, 0)
     }
 
+    /// The same in the first `count` bundles: what a patch builds on was there when its bundle came, so that neither it
+    /// nor what that builds on is made by a later one. Two months may be made of each other.
     fn below(
         &mut self,
         bundles: &[Arc<Bundle>],
+        count: usize,
         target: &Digest,
-        above: &mut Vec<Digest>,
+        depth: usize,
     ) -> Option<Arc<Recipe>> {
-        if let Some(known) = self.found.get(target) {
+        let key = (target.clone(), count);
+        if let Some(known) = self.found.get(&key) {
             return known.clone();
         }
-        // Two months may be made of each other: one of them is at the far side then.
-        if above.contains(target) || above.len() >= MAX_DEPTH {
+        if depth >= MAX_DEPTH {
             return None;
         }
-        above.push(target.clone());
         let mut found: Option<Recipe> = None;
-        for (at, bundle) in bundles.iter().enumerate() {
+        for (at, bundle) in bundles.iter().enumerate().take(count) {
             let Some(row) = bundle.record().and_then(|record| record.patches.find(target)) else { continue };
-            let Some(recipe) = self.of(bundles, (at, bundle), row, above) else { continue };
+            let Some(recipe) = self.of(bundles, (at, bundle), row, depth) else { continue };
             if recipe.is_complete {
                 found = Some(recipe);
                 break;
             }
             found.get_or_insert(recipe);
         }
-        above.pop();
         let found = found.map(Arc::new);
-        // Each is looked for once, whatever it was looked for below: many patches may build on one.
-        self.found.insert(target.clone(), found.clone());
+        // Each is looked for once: many patches may build on one.
+        self.found.insert(key, found.clone());
         found
     }
 
@@ -101,7 +103,7 @@ impl Recipes {
         bundles: &[Arc<Bundle>],
         (at, bundle): (usize, &Bundle),
         row: &PatchRow,
-        above: &mut Vec<Digest>,
+        depth: usize,
     ) -> Option<Recipe> {
         let record = bundle.record()?;
         let (_, patch) = record.blobs.find(&row.patch).filter(|_| bundle.holds(&row.patch))?;
@@ -120,7 +122,7 @@ impl Recipes {
             if let Some(size) = held {
                 return Some(Ingredient { digest: digest.clone(), size, origin: Origin::Held, seen });
             }
-            if let Some(recipe) = self.below(bundles, digest, above) {
+            if let Some(recipe) = self.below(bundles, at + 1, digest, depth + 1) {
                 let size = recipe.target.size;
                 let origin = Origin::Rebuilt(recipe);
                 return Some(Ingredient { digest: digest.clone(), size, origin, seen });

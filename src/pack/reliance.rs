@@ -88,11 +88,37 @@ fn carry_patches(graph: &mut Graph, union: &Union) {
         .filter_map(|(id, digest, _)| Some((id, union.recipe(digest)?)))
         .collect();
     let mut far = FarContent::new();
-    for (id, recipe) in relied {
-        carry(graph, id, &recipe, &mut far);
+    for (_, recipe) in &relied {
+        add_far(recipe, &mut far, &mut HashSet::new());
     }
+    for (id, recipe) in relied {
+        // Where a month goes back to what was there before the first delta, that is relied on as it is.
+        if !far.contains_key(graph.digest(id)) {
+            carry(graph, id, &recipe, &mut far);
+        }
+    }
+    // What the patches that were carried build on, and nothing else.
+    let built_on: HashSet<Digest> =
+        graph.patched().into_iter().flat_map(|(_, patch)| patch.bases.iter().cloned()).collect();
+    far.retain(|digest, _| built_on.contains(digest));
     if let Some(reliance) = &mut graph.reliance {
         reliance.add_content(far);
+    }
+}
+
+/// Lists what a recipe builds on that only the far side has.
+fn add_far<'a>(recipe: &'a Recipe, far: &mut FarContent, seen: &mut HashSet<&'a Digest>) {
+    for base in &recipe.bases {
+        if !seen.insert(&base.digest) {
+            continue;
+        }
+        match &base.origin {
+            Origin::FarSide => {
+                far.insert(base.digest.clone(), (base.size, base.seen.to_vec()));
+            }
+            Origin::Rebuilt(below) => add_far(below, far, seen),
+            Origin::Held => {}
+        }
     }
 }
 
@@ -104,6 +130,9 @@ fn carry(graph: &mut Graph, id: NodeId, recipe: &Recipe, far: &mut FarContent) {
     let (digest, size) = (recipe.patch.digest.clone(), recipe.patch.size);
     graph.patch(id, Patch { digest, size, codec: recipe.codec.clone(), bases, source: 0 });
     for base in &recipe.bases {
+        if far.contains_key(&base.digest) {
+            continue;
+        }
         let content = Descriptor::new(&recipe.target.media_type, base.digest.clone(), base.size);
         let is_there = graph.find(&base.digest).map(|id| graph.node(id).presence);
         match (&base.origin, is_there) {
@@ -115,7 +144,7 @@ fn carry(graph: &mut Graph, id: NodeId, recipe: &Recipe, far: &mut FarContent) {
                 let id = graph.add_support(&content, 0);
                 carry(graph, id, below, far);
             }
-            (Origin::FarSide | Origin::Held, _) => {
+            (Origin::Held | Origin::FarSide, _) => {
                 far.insert(base.digest.clone(), (base.size, base.seen.to_vec()));
             }
         }
