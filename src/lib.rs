@@ -12,15 +12,15 @@
 //! | `main.rs`, `cli/` | one file per verb, the printer, the bars, errors → exit codes | hold domain logic |
 //! | [`pack`], [`push`] | the two journeys: from sources into a bundle; from bundles or a registry into a registry | know of terminals |
 //! | [`stocktake`] | what a live registry holds, by its manifests → an [`inventory`] | know of terminals |
-//! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted | believe it: a push proves it |
+//! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
-//! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent and why, several that follow each other, `verify`, `inspect` | |
+//! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent or rebuilt and why, several that follow each other, the workshop in which content is rebuilt, `verify`, `inspect` | |
 //! | [`inventory`] | the documents that are carried back: inventories, receipts, state codes | do network I/O |
 //! | [`delta`] | rebuilding a layer from an old one: gzip streams taken apart and joined, patches, making them | know of registries |
-//! | [`store`] | places that hold blobs: archives, layouts, docker archives, registries (the only HTTP) | know of verbs |
+//! | [`store`] | places that hold blobs: archives, layouts, docker archives, registries (the only HTTP); reading a blob to its proven end | know of verbs |
 //! | [`oci`] | the standard's values: digest, reference, platform, descriptor, manifest views, media types | do I/O |
 //!
 //! What holds throughout: digests never change silently; no byte is trusted before it is hashed; nothing under its final

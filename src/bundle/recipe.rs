@@ -1,6 +1,6 @@
 //! How content that does not travel itself is rebuilt: by which patch, from what, and where that is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Bundle;
@@ -48,6 +48,26 @@ pub enum Origin {
     Rebuilt(Arc<Recipe>),
     /// At the far side only.
     FarSide,
+}
+
+impl Recipe {
+    /// Lists everything that is built on and is in no bundle, what is rebuilt itself and what that builds on counted, each
+    /// once.
+    #[must_use]
+    pub fn ingredients(&self) -> Vec<&Ingredient> {
+        let (mut all, mut seen, mut work) = (Vec::new(), HashSet::new(), vec![self]);
+        while let Some(recipe) = work.pop() {
+            for base in recipe.bases.iter().filter(|base| base.origin != Origin::Held) {
+                if seen.insert(&base.digest) {
+                    all.push(base);
+                    if let Origin::Rebuilt(below) = &base.origin {
+                        work.push(below);
+                    }
+                }
+            }
+        }
+        all
+    }
 }
 
 /// Finds recipes in several bundles, each once.

@@ -20,7 +20,7 @@ use crate::store::body::{Body, Start};
 use crate::store::{Attached, Result, Source, StoreError};
 
 /// What patches may take in memory where nobody says, in bytes.
-pub const DEFAULT_MEMORY: u64 = 512 << 20;
+const DEFAULT_MEMORY: u64 = 512 << 20;
 /// What one rebuilding may take in memory, in bytes: the frames and prefixes of three streams.
 const MEMORY_EACH: u64 = 256 << 20;
 /// How much of what nobody uses at the moment is kept on disk, in bytes.
@@ -85,17 +85,20 @@ pub fn default_folder() -> PathBuf {
 pub type Places<'a> = dyn Fn(&Ingredient) -> Option<&'a dyn Source> + Sync + 'a;
 
 impl Workshop {
-    /// Opens a workshop in `folder` that takes about `memory` bytes.
+    /// Opens a workshop in `folder` that takes about `memory` bytes, and most of what is free on its disk.
     #[must_use]
     pub fn new(folder: &Path, memory: u64) -> Self {
         let count = (memory / MEMORY_EACH).max(1);
         let benches = || Arc::new(Benches { free: Mutex::new(count), freed: Condvar::new() });
-        Self {
-            scratch: Scratch::new(folder),
-            shelf: Shelf::new(SHELF),
-            orders: benches(),
-            benches: benches(),
-        }
+        // A base that unpacks to more than anybody expects must not fill a disk that others need too.
+        let scratch = match rustix::fs::statvfs(folder) {
+            Ok(stat) => {
+                let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+                Scratch::with_limit(folder, free - free / 16)
+            }
+            Err(_) => Scratch::new(folder),
+        };
+        Self { scratch, shelf: Shelf::new(SHELF), orders: benches(), benches: benches() }
     }
 
     /// Returns the working folder.

@@ -120,8 +120,21 @@ impl Carrier<'_> {
         interrupt::says("the same command goes on where it stopped");
         let (jobs, output) = (options.jobs, options.output.clone());
         let prepared = Prepared::of(asked, options)?;
+        self.carry_patched(prepared, &output, jobs, began, maker)
+    }
+
+    /// Makes patches in a spool of their own, carries the plan out and tells what came of it. The spool stays where that
+    /// fails, for the next run.
+    pub fn carry_patched(
+        &self,
+        prepared: Prepared,
+        output: &Output,
+        jobs: usize,
+        began: Instant,
+        maker: Option<&Maker>,
+    ) -> Result<Carried, Failure> {
         let making = maker.map(|maker| maker.making(prepared.arguments())).transpose()?;
-        let carried = self.carry(prepared, &output, jobs, began, making.as_ref())?;
+        let carried = self.carry(prepared, output, jobs, began, making.as_ref())?;
         if let Some(making) = making {
             making.spool.remove();
         }

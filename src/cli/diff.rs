@@ -115,11 +115,7 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     };
     let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
     let comparison = far_side.compare(&prepared.graph, prepared.removed());
-    let making = maker.map(|maker| maker.making(prepared.arguments())).transpose()?;
-    let carried = carrier.carry(prepared, &output, jobs, began, making.as_ref())?;
-    if let Some(making) = making {
-        making.spool.remove();
-    }
+    let carried = carrier.carry_patched(prepared, &output, jobs, began, maker.as_ref())?;
     Ok(if carried.code == 0 && args.exit_code && comparison.differs() { SOME_FAILED } else { carried.code })
 }
 

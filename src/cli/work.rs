@@ -1,15 +1,13 @@
 //! Working files and memory: the flags of all verbs that make or apply patches.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use barge::bundle::workshop::{DEFAULT_MEMORY, Workshop, default_folder};
+use barge::bundle::workshop::{Workshop, default_folder};
+use barge::delta::make::MEMORY_MIN;
 
 use super::args::parse_size;
 use super::failure::{BAD_INPUT, Failure};
-
-/// The least that patches can be made and applied with, in bytes.
-const LEAST_MEMORY: u64 = 256 << 20;
 
 /// Where patches are made and applied.
 #[derive(clap::Args)]
@@ -21,11 +19,14 @@ pub struct WorkArgs {
     /// Folder for working files: room for the unpacked layers in work, old and new; $TMPDIR or /var/tmp without it
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// One for the whole command: what is taken apart for one end is at hand for the other.
+    #[arg(skip)]
+    workshop: OnceLock<Arc<Workshop>>,
 }
 
 fn parse_memory(text: &str) -> Result<u64, String> {
     match parse_size(text)? {
-        size if size < LEAST_MEMORY => Err("is less than 256M".to_owned()),
+        size if size < MEMORY_MIN => Err("is less than 256M".to_owned()),
         size => Ok(size),
     }
 }
@@ -33,6 +34,9 @@ fn parse_memory(text: &str) -> Result<u64, String> {
 impl WorkArgs {
     /// Returns where patches are made and applied.
     pub fn workshop(&self) -> Result<Arc<Workshop>, Failure> {
+        if let Some(open) = self.workshop.get() {
+            return Ok(open.clone());
+        }
         let folder = self.scratch.clone().unwrap_or_else(default_folder);
         if !folder.is_dir() {
             let failure =
@@ -40,7 +44,6 @@ impl WorkArgs {
             return Err(Failure { code: BAD_INPUT, kind: "scratch", ..failure }
                 .hint("--scratch DIR names one that does"));
         }
-        debug_assert!(self.memory >= LEAST_MEMORY && DEFAULT_MEMORY >= LEAST_MEMORY);
-        Ok(Arc::new(Workshop::new(&folder, self.memory)))
+        Ok(self.workshop.get_or_init(|| Arc::new(Workshop::new(&folder, self.memory))).clone())
     }
 }

@@ -89,7 +89,8 @@ fn carry_patches(graph: &mut Graph, union: &Union) {
         .collect();
     let mut far = FarContent::new();
     for (_, recipe) in &relied {
-        add_far(recipe, &mut far, &mut HashSet::new());
+        let only_there = recipe.ingredients().into_iter().filter(|base| base.origin == Origin::FarSide);
+        far.extend(only_there.map(|base| (base.digest.clone(), (base.size, base.seen.to_vec()))));
     }
     for (id, recipe) in relied {
         // Where a month goes back to what was there before the first delta, that is relied on as it is.
@@ -106,22 +107,7 @@ fn carry_patches(graph: &mut Graph, union: &Union) {
     }
 }
 
-/// Lists what a recipe builds on that only the far side has.
-fn add_far<'a>(recipe: &'a Recipe, far: &mut FarContent, seen: &mut HashSet<&'a Digest>) {
-    for base in &recipe.bases {
-        if !seen.insert(&base.digest) {
-            continue;
-        }
-        match &base.origin {
-            Origin::FarSide => {
-                far.insert(base.digest.clone(), (base.size, base.seen.to_vec()));
-            }
-            Origin::Rebuilt(below) => add_far(below, far, seen),
-            Origin::Held => {}
-        }
-    }
-}
-
+/// Lets the patch of a node travel on, and what it builds on unless that is among what the far side has.
 fn carry(graph: &mut Graph, id: NodeId, recipe: &Recipe, far: &mut FarContent) {
     if graph.patch_of(id).is_some() {
         return;

@@ -1,7 +1,7 @@
 //! Content that is rebuilt on its way: what a patch builds on is found at the target before anything is written, and
 //! read there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::source::Known;
@@ -27,22 +27,6 @@ const LARGE: u64 = 256 << 20;
 /// Where a blob was seen at the target.
 pub(super) type Sighting = (NodeId, Vec<Seen>);
 
-/// Lists everything that a recipe builds on at the target, or may, each once.
-fn ingredients(recipe: &Recipe) -> Vec<&Ingredient> {
-    let (mut all, mut seen, mut work) = (Vec::new(), HashSet::new(), vec![recipe]);
-    while let Some(recipe) = work.pop() {
-        for base in recipe.bases.iter().filter(|base| base.origin != Origin::Held) {
-            if seen.insert(&base.digest) {
-                all.push(base);
-                if let Origin::Rebuilt(below) = &base.origin {
-                    work.push(below);
-                }
-            }
-        }
-    }
-    all
-}
-
 impl Prepared<'_> {
     /// Makes nodes of what the patches of lacking blobs build on; returns where each was seen.
     pub(super) fn add_bases(
@@ -56,7 +40,7 @@ impl Prepared<'_> {
             if recipe.target.size != self.graph.node(*id).size {
                 continue;
             }
-            for base in ingredients(&recipe) {
+            for base in recipe.ingredients() {
                 let descriptor = Descriptor::new(&recipe.target.media_type, base.digest.clone(), base.size);
                 let node = self.graph.add_support(&descriptor, self.graph.node(*id).source);
                 seen.entry(node).or_insert_with(|| base.seen.to_vec());

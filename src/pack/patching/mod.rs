@@ -17,8 +17,8 @@ use crate::base::{Contents, FarSide};
 use crate::bundle::patches::CODEC;
 use crate::bundle::workshop::Workshop;
 use crate::delta::layer::Layer;
-use crate::delta::make::{Base, Effort, Options, fingerprint, make};
-use crate::delta::patch::{BASES_MAX, Patch as PatchFile, PatchError, RebuildError, rebuild};
+use crate::delta::make::{Base, Effort, MEMORY_MIN, Options, fingerprint, make};
+use crate::delta::patch::{Patch as PatchFile, PatchError, RebuildError, rebuild};
 use crate::delta::scratch::Stream;
 use crate::graph::patched::{FarContent, Patch};
 use crate::graph::reliance::Holds;
@@ -36,9 +36,8 @@ pub use spool::PatchSpool;
 const SMALLEST: u64 = 4096;
 /// How many bases one patch is made with: each is read and unpacked at the far side.
 const BASES: usize = 4;
-/// How many layers are worked on at once, and what each takes of memory at the least, in bytes.
+/// How many layers are worked on at once, where there is the memory.
 const AT_ONCE: usize = 2;
-const MEMORY_EACH: u64 = 256 << 20;
 /// How much longer a layer is, taken apart, than it was: plain bytes and tokens of what gzip makes of programs.
 const UNPACKED: u64 = 4;
 
@@ -137,9 +136,8 @@ impl Prepared {
         .find(&wants);
         let all = self.graph.nodes().filter(|(id, ..)| wants(*id)).count();
         report.without_base = all - by_layer.len() - unreadable.len();
-        let mut work: Vec<(NodeId, Vec<Candidate>)> = by_layer.into_iter().collect();
-        // In the order of the file, so that layers of one image, and what they are like, come together.
-        work.sort_by_key(|(id, _)| *id);
+        // In the order of the graph, so that layers of one image, and what they are like, come together.
+        let work: Vec<(NodeId, Vec<Candidate>)> = by_layer.into_iter().collect();
         let made = self.make_all(&work, making, progress)?;
         let whole = |(id, why): (NodeId, String)| Unreadable {
             digest: self.graph.digest(id).clone(),
@@ -191,7 +189,7 @@ impl Prepared {
         making: &Making,
         progress: &dyn Progress,
     ) -> Result<BTreeMap<NodeId, Outcome>, PackError> {
-        let at_once = AT_ONCE.min((making.memory / MEMORY_EACH) as usize).clamp(1, work.len().max(1));
+        let at_once = AT_ONCE.min((making.memory / MEMORY_MIN) as usize).clamp(1, work.len().max(1));
         let bytes = work.iter().map(|(id, _)| self.graph.node(*id).size).sum();
         progress.begin(work.len(), bytes, 0);
         let outcomes: Mutex<BTreeMap<NodeId, Outcome>> = Mutex::default();
@@ -199,11 +197,11 @@ impl Prepared {
             let (id, candidates) = &work[at];
             let digest = self.graph.digest(*id);
             progress.start(digest, self.graph.node(*id).size);
-            let layer = Making::layer(making, self, *id, candidates, at_once, progress);
+            let layer = making.layer(self, *id, candidates, at_once, progress);
             progress.finish(digest);
             let outcome = match layer {
                 Ok(outcome) => outcome,
-                Err(error @ (StoreError::Scratch { .. } | StoreError::Invalid { .. })) => {
+                Err(error @ StoreError::Scratch { .. }) => {
                     return Err(PackError::Transfer(TransferError::Target(error)));
                 }
                 // Whoever writes the archive meets it again, and tells.
@@ -230,7 +228,7 @@ impl Making {
         let source = &*prepared.sources[usize::from(prepared.graph.node(id).source)];
         let digests: Vec<&Digest> = candidates.iter().map(|candidate| &candidate.digest).collect();
         let key = spool::key(target, &digests, self.effort);
-        let kept = match self.spool.kept(&key, &self.workshop)? {
+        let kept = match self.spool.kept(&key)? {
             Kept::Nothing => None,
             Kept::NoUse => Some(Outcome::WithoutGain),
             Kept::Patch(made) => Some(Outcome::Patched(made)),
@@ -250,7 +248,8 @@ impl Making {
         };
         let read = AtomicU64::new(0);
         let new = self.workshop.take_apart(source, target, size, None, &|count| {
-            advance((read.fetch_add(count, Ordering::Relaxed) + count).div_euclid(2));
+            let read = read.fetch_add(count, Ordering::Relaxed) + count;
+            advance(read / 2);
         })?;
         let (bases, why) = self.best(&new, candidates)?;
         if bases.is_empty() {
@@ -339,7 +338,7 @@ impl Making {
             bases.push((shared, candidate.digest.clone(), candidate.size, layer));
             // The sort is stable: of equals the likelier stays first. What is cut off takes no room.
             bases.sort_by_key(|(shared, ..)| std::cmp::Reverse(*shared));
-            bases.truncate(BASES.min(BASES_MAX));
+            bases.truncate(BASES);
         }
         let least = new.plain.len() / 50;
         let mut at = 0;
@@ -374,25 +373,15 @@ impl Making {
 
 /// Returns whether a patch gives its target, bit for bit. Only then does it travel.
 fn rebuilds(target: &Digest, patch: &Stream, bases: &[Unpacked]) -> io::Result<bool> {
-    struct Hashing(Hasher);
-    impl io::Write for Hashing {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     let layers: Vec<Arc<Layer>> = bases.iter().map(|(_, _, layer)| layer.clone()).collect();
-    let mut out = Hashing(Hasher::new(target.algorithm()));
+    let mut out = Hasher::new(target.algorithm());
     let rebuilt = match PatchFile::open(patch.clone()) {
         Ok(patch) => rebuild(&patch, &layers, &mut out),
         Err(PatchError::Scratch(error)) => return Err(error),
         Err(PatchError::Invalid(_)) => return Ok(false),
     };
     match rebuilt {
-        Ok(()) => Ok(out.0.finish() == *target),
+        Ok(()) => Ok(out.finish() == *target),
         Err(RebuildError::Scratch(error)) => Err(error),
         Err(_) => Ok(false),
     }

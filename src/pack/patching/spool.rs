@@ -10,9 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Made;
 use crate::bundle::patches::CODEC;
-use crate::bundle::workshop::Workshop;
 use crate::delta::make::Effort;
-use crate::delta::patch::Patch as PatchFile;
+use crate::delta::patch::{HEAD_MAX, Head};
 use crate::delta::scratch::Stream;
 use crate::oci::{Algorithm, Descriptor, Digest, Hasher};
 use crate::store::{Attached, Result, Source, StoreError};
@@ -82,23 +81,22 @@ impl PatchSpool {
     }
 
     /// Returns what an earlier run made of a layer.
-    pub(super) fn kept(&self, key: &str, workshop: &Workshop) -> Result<Kept> {
+    pub(super) fn kept(&self, key: &str) -> Result<Kept> {
         if self.folder.join(format!("{key}.none")).exists() {
             return Ok(Kept::NoUse);
         }
         let path = self.folder.join(key);
         let Ok(mut file) = File::open(&path) else { return Ok(Kept::Nothing) };
-        let mut copy = workshop.scratch().file().map_err(|error| self.failed(error))?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
+        let mut start = Vec::new();
         let size = pass(&mut file, |piece| {
-            hasher.update(piece);
-            copy.write_all(piece)
+            start.extend_from_slice(&piece[..piece.len().min(HEAD_MAX - start.len())]);
+            hasher.write_all(piece)
         });
         let size = size.map_err(|error| self.failed(error))?;
-        let copy = copy.finish().map_err(|error| self.failed(error))?;
         // It was given its name when it was whole; one that makes no sense all the same is made again.
-        let Ok(patch) = PatchFile::open(copy) else { return Ok(Kept::Nothing) };
-        let bases = patch.head().bases.iter().map(|base| (base.digest.clone(), base.size)).collect();
+        let Ok(head) = Head::read(&start, size) else { return Ok(Kept::Nothing) };
+        let bases = head.bases.into_iter().map(|base| (base.digest, base.size)).collect();
         let digest = hasher.finish();
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone(), path);
         Ok(Kept::Patch(Made { digest, size, bases }))
