@@ -29,6 +29,7 @@
 
 pub mod base;
 pub mod bundle;
+pub mod catalog;
 pub mod delta;
 pub mod graph;
 pub mod input;

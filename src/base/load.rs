@@ -15,7 +15,7 @@ use crate::bundle::{Held, Union};
 use crate::graph::reliance::{BaseEntry, BaseKind, Seen};
 use crate::graph::spool::Spool;
 use crate::graph::survey::{Options, Survey, SurveyError, Wish};
-use crate::graph::{Graph, GraphError, NodeId, Presence};
+use crate::graph::{Graph, GraphError, NodeId, Part, Presence};
 use crate::inventory::{INVENTORY_TYPE, Inventory, InventoryError, MAX_SIZE, RECEIPT_TYPE, ZSTD_MAGIC};
 use crate::oci::{Algorithm, Digest, Hasher, Reference, RepositoryName};
 use crate::select::{Attachments, Reason};
@@ -218,7 +218,7 @@ fn of_bundle(bundle: Bundle, jobs: usize) -> Result<Known, BaseError> {
             let named = name.and_then(|name| name.parse::<Reference>().ok()).map(Reference::with_default_tag);
             let selector = descriptor.digest.to_string();
             let name = named.unwrap_or_else(|| nameless(descriptor.digest));
-            Wish { name, reference: None, source: 0, selector }
+            Wish { name, reference: None, source: 0, selector, platforms: Vec::new(), part: Part::Image }
         })
         .collect();
     let union = Arc::new(Union::new(vec![bundle.clone()]));

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Bundle;
+use super::record::ImageEntry;
+use crate::graph::Part;
 use crate::graph::reliance::{BaseEntry, BaseKind};
 use crate::oci::{Digest, Reference};
 use crate::store::{Result, is_attached_tag};
@@ -15,6 +17,8 @@ pub struct Member {
     pub name: Reference,
     /// What it was pulled by, where a record says that.
     pub reference: Option<Reference>,
+    /// What it is in what was asked for.
+    pub part: Part,
     /// Digest of its root.
     pub root: Digest,
     /// Place in [`Chain::bundles`] of the bundle that says so.
@@ -183,8 +187,7 @@ impl Chain {
         let failed = record.into_iter().flat_map(|record| &record.failed).map(|entry| entry.name.to_string());
         self.failed.extend(failed.filter(|name| !self.images.contains_key(name)));
         let images = record.into_iter().flat_map(|record| &record.images);
-        let references: HashMap<&Reference, &Option<Reference>> =
-            images.map(|image| (&image.name, &image.reference)).collect();
+        let entries: HashMap<&Reference, &ImageEntry> = images.map(|image| (&image.name, image)).collect();
         for (name, descriptor) in bundle.names()? {
             let named = name.and_then(|name| name.parse::<Reference>().ok());
             let Some(name) = named.map(Reference::with_default_tag) else { continue };
@@ -195,8 +198,10 @@ impl Chain {
             self.removed.remove(&text);
             self.failed.remove(&text);
             self.removed.remove(&name.path());
-            let reference = references.get(&name).and_then(|reference| (*reference).clone());
-            let member = Member { name, reference, root: descriptor.digest, bundle: at };
+            let entry = entries.get(&name);
+            let reference = entry.and_then(|entry| entry.reference.clone());
+            let part = entry.map(|entry| entry.part).unwrap_or_default();
+            let member = Member { name, reference, part, root: descriptor.digest, bundle: at };
             let root = member.root.clone();
             if let Some(replaced) = self.images.insert(text.clone(), member)
                 && replaced.root != root

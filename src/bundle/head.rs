@@ -253,6 +253,7 @@ fn image_entry(graph: &Graph, image: &Image) -> ImageEntry {
     ImageEntry {
         attached: attached.collect(),
         name: image.name.clone(),
+        part: image.part,
         platforms: graph.image_platforms(image).0,
         reference: image
             .reference

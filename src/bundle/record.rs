@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::patches::{self, ContentRow, PatchTable, PatchesError};
 use super::table::{AbsentRow, AbsentTable, BlobTable};
+use crate::graph::Part;
 use crate::graph::reliance::{BaseEntry, Seen};
 use crate::inventory::state_code;
 use crate::oci::{Algorithm, Digest, Hasher, Platform, Reference};
@@ -47,6 +48,9 @@ pub struct ImageEntry {
     pub attached: Vec<AttachedEntry>,
     /// The name under which it travels.
     pub name: Reference,
+    /// What it is in what was asked for.
+    #[serde(default, skip_serializing_if = "Part::is_image")]
+    pub part: Part,
     /// Platforms that travel, sorted; empty where none is known.
     #[serde(default)]
     pub platforms: Vec<Platform>,
@@ -275,6 +279,7 @@ mod tests {
             images: vec![ImageEntry {
                 attached: vec![AttachedEntry { digest: digest.clone(), subject: digest.clone(), tag: None }],
                 name: "r.example/a:v1".parse().unwrap(),
+                part: Part::Operator,
                 platforms: vec!["linux/arm/v7".parse().unwrap()],
                 reference: None,
                 root: digest.clone(),

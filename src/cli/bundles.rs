@@ -44,6 +44,8 @@ pub fn wishes(
         reference: member.reference.clone(),
         source: 0,
         selector: member.root.to_string(),
+        platforms: Vec::new(),
+        part: member.part,
     });
     let wishes: Vec<Wish> = all.filter(is_meant).collect();
     for wanted in only {

@@ -4,6 +4,7 @@
 //! the images sorted by name. Nothing here touches network or disk but through a [`Source`](crate::store::Source) and
 //! the survey's spool.
 
+mod part;
 pub mod patched;
 pub mod reliance;
 pub mod spool;
@@ -16,6 +17,7 @@ use indexmap::{IndexMap, IndexSet};
 
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use crate::select::{Reason, Select, choosable};
+pub use part::Part;
 use patched::Patches;
 use reliance::Reliance;
 use survey::{Survey, is_surveyed};
@@ -92,6 +94,8 @@ pub struct Image {
     pub name: Reference,
     /// What it was pulled by, where the source was a registry.
     pub reference: Option<Reference>,
+    /// What it is in what was asked for.
+    pub part: Part,
     /// Its root.
     pub root: NodeId,
     /// What is attached to its manifests, in depth-first order.
@@ -155,6 +159,7 @@ impl Graph {
             let mut image = Image {
                 name: root.name.clone(),
                 reference: root.reference.clone(),
+                part: root.part,
                 root: id,
                 attached: Vec::new(),
             };

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Part;
 use super::spool::Spool;
-use crate::oci::{Descriptor, Digest, Manifest, Reference, media_type};
+use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use crate::select::{Attachments, Select, choosable};
 use crate::store::{Source, StoreError};
 
@@ -27,6 +28,10 @@ pub struct Wish {
     pub source: usize,
     /// What the source knows it by: a tag, a digest, a name.
     pub selector: String,
+    /// The platforms wanted of it; empty for those that are wanted of all.
+    pub platforms: Vec<Platform>,
+    /// What it is in what was asked for.
+    pub part: Part,
 }
 
 /// How to survey.
@@ -58,6 +63,12 @@ pub enum Finding {
         source: usize,
         /// Type, digest and size of the root.
         root: Brief,
+        /// The platforms wanted of it alone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        platforms: Vec<Platform>,
+        /// What it is in what was asked for.
+        #[serde(default, skip_serializing_if = "Part::is_image")]
+        part: Part,
     },
     /// Content of a manifest or an image configuration, in the bytes that follow.
     Content {
@@ -125,6 +136,10 @@ pub struct Root {
     pub source: usize,
     /// Type, digest and size of the root.
     pub root: Brief,
+    /// The platforms wanted of it; empty for those that are wanted of all.
+    pub platforms: Vec<Platform>,
+    /// What it is in what was asked for.
+    pub part: Part,
 }
 
 /// An image that could not be surveyed.
@@ -244,8 +259,8 @@ impl Survey {
         let mut attached = Vec::new();
         for (finding, at) in findings {
             match finding {
-                Finding::Root { name, reference, source, root } => {
-                    survey.roots.push(Root { name, reference, source, root });
+                Finding::Root { name, reference, source, root, platforms, part } => {
+                    survey.roots.push(Root { name, reference, source, root, platforms, part });
                 }
                 Finding::Content { digest, size } => {
                     survey.contents.insert(digest, (at, size as u32));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::argument::{Argument, InputError, Place};
 use crate::bundle::Bundle;
+use crate::graph::Part;
 use crate::graph::survey::Wish;
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::store::docker_archive::DockerArchive;
@@ -75,6 +76,8 @@ impl<'a> Opener<'a> {
                         reference: argument.reference.clone(),
                         source,
                         selector: selector.clone(),
+                        platforms: Vec::new(),
+                        part: Part::Image,
                     });
                 }
                 Ok(())
@@ -117,6 +120,8 @@ impl<'a> Opener<'a> {
                 reference: Some(reference),
                 source,
                 selector: tag,
+                platforms: Vec::new(),
+                part: Part::Image,
             });
         }
         Ok(())
@@ -207,7 +212,14 @@ impl<'a> Opener<'a> {
         };
         let images: Vec<_> = listed.into_iter().filter(|(name, _)| is_image(name)).collect();
         let mut wish = |name: Reference, selector: String| {
-            self.opened.wishes.push(Wish { name, reference: None, source, selector });
+            self.opened.wishes.push(Wish {
+                name,
+                reference: None,
+                source,
+                selector,
+                platforms: Vec::new(),
+                part: Part::Image,
+            });
         };
         if let Some(selector) = &argument.selector {
             let name = match &argument.name {

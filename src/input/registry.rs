@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::argument::{InputError, OTHER_TRANSPORTS, is_file};
 use super::is_attached_tag;
 use super::open::OpenError;
+use crate::graph::Part;
 use crate::graph::survey::Wish;
 use crate::oci::reference::{is_host, is_repository};
 use crate::oci::{Reference, RepositoryName};
@@ -261,7 +262,14 @@ pub(crate) fn wish(name: &RepositoryName, selector: &str, source: usize) -> Wish
         Ok(digest) => Reference::pinned(name.clone(), digest),
         Err(_) => Reference::tagged(name.clone(), selector),
     };
-    Wish { name: reference.clone(), reference: Some(reference), source, selector: selector.to_owned() }
+    Wish {
+        name: reference.clone(),
+        reference: Some(reference),
+        source,
+        selector: selector.to_owned(),
+        platforms: Vec::new(),
+        part: Part::Image,
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::Content;
+use crate::graph::Part;
 use crate::oci::{Digest, Reference};
 
 /// Media type of an inventory.
@@ -68,6 +69,12 @@ pub struct OutcomeRow {
     pub new_root: Option<Digest>,
     /// `pushed`, `unchanged`, `refused` or `failed`.
     pub outcome: String,
+    /// What it is in what was asked for.
+    #[serde(default, skip_serializing_if = "Part::is_image")]
+    pub part: Part,
+    /// What it was pulled by before it travelled; none where names were omitted, or where it came from a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
     /// Its root as it travelled.
     pub root: Digest,
     /// Its name at the target; none where names were omitted.
@@ -202,7 +209,7 @@ impl Inventory {
         self.target = None;
         self.failed.iter_mut().for_each(|row| (row.name, row.why) = (None, "its name is omitted".to_owned()));
         for row in &mut self.outcomes {
-            (row.image, row.target, row.why) = (None, None, None);
+            (row.image, row.reference, row.target, row.why) = (None, None, None, None);
         }
     }
 

@@ -83,6 +83,8 @@ pub fn receipt(report: &Report, naming: &Naming, bundles: Vec<Digest>) -> Invent
         image: Some(image.name.clone()),
         new_root: image.new_root.clone(),
         outcome: image.outcome.as_str().to_owned(),
+        part: image.part,
+        reference: image.reference.clone(),
         root: image.root.clone(),
         target: Some(image.target.clone()),
         why: image.why.clone(),

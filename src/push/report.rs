@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::{Missing, Prepared, PushError};
+use crate::graph::Part;
 use crate::inventory::Content;
 use crate::oci::{Digest, Reference};
 use crate::transfer::for_each;
@@ -43,6 +44,12 @@ impl ImageOutcome {
 pub struct ImageReport {
     /// The name it travelled under.
     pub name: Reference,
+    /// What it was pulled by before it travelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Reference>,
+    /// What it is in what was asked for.
+    #[serde(skip_serializing_if = "Part::is_image")]
+    pub part: Part,
     /// Its name at the target.
     pub target: Reference,
     /// Its root as it travelled.

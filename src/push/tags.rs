@@ -57,6 +57,8 @@ impl Prepared<'_> {
         let new = lock(&self.state.rewritten).get(&(*repo, image.root)).map(|new| new.digest.clone());
         let mut report = ImageReport {
             name: image.name.clone(),
+            reference: image.reference.clone(),
+            part: image.part,
             target: target.clone(),
             root: self.graph.digest(image.root).clone(),
             new_root: new.clone(),

@@ -7,6 +7,7 @@ use barge::bundle::Bundle;
 use barge::bundle::record::{RECORD_PATH, Record};
 use barge::bundle::trailer::{TRAILER_PATH, TRAILER_SIZE, Trailer};
 use barge::bundle::verify::{Finding, Options, Report, VerifyError, verify};
+use barge::graph::Part;
 use barge::graph::survey::Wish;
 use barge::oci::{Descriptor, Digest};
 use barge::pack::{self, Output, Prepared};
@@ -82,6 +83,8 @@ pub fn pack_layout(layout: &Path, names: &[&str], options: pack::Options) {
             reference: None,
             source: 0,
             selector: (*name).to_owned(),
+            platforms: Vec::new(),
+            part: Part::Image,
         })
         .collect();
     Prepared::new(vec![source], &wishes, options).unwrap().write(&Silent).unwrap();

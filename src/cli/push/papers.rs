@@ -208,6 +208,8 @@ impl Papers<'_> {
                 image: Some(one.name.clone()),
                 new_root: None,
                 outcome: ImageOutcome::Failed.as_str().to_owned(),
+                part: wish.map(|wish| wish.part).unwrap_or_default(),
+                reference: wish.and_then(|wish| wish.reference.clone()),
                 root,
                 target: job.naming.target(&one.name).ok(),
                 why: Some(barge::store::chain(&*one.error)),

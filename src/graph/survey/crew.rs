@@ -127,6 +127,8 @@ impl Crew<'_> {
                     reference: wish.reference.clone(),
                     source: wish.source,
                     root: root.clone(),
+                    platforms: wish.platforms.clone(),
+                    part: wish.part,
                 })?;
                 let mut shared = self.lock();
                 shared.roots.push(Root {
@@ -134,6 +136,8 @@ impl Crew<'_> {
                     reference: wish.reference.clone(),
                     source: wish.source,
                     root: root.clone(),
+                    platforms: wish.platforms.clone(),
+                    part: wish.part,
                 });
                 shared.queue_manifest(root, wish.source, true, 0);
             }

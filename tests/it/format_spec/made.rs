@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barge::bundle::record::RECORD_PATH;
+use barge::graph::Part;
 use barge::graph::survey::Wish;
 use barge::oci::{Descriptor, Digest};
 use barge::pack::{Options, Outcome, Output, PackError, Prepared};
@@ -134,6 +135,8 @@ pub fn wishes(names: &[String]) -> Vec<Wish> {
         reference: None,
         source: 0,
         selector: name.clone(),
+        platforms: Vec::new(),
+        part: Part::Image,
     };
     names.iter().map(wish).collect()
 }

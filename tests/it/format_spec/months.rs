@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barge::base::{FarSide, Known, load_file};
+use barge::graph::Part;
 use barge::inventory::{Content as Held, Gathering, ImageRow, Inventory, Kind, OutcomeRow, Scope};
 use barge::oci::media_type::{OCI_LAYER, OCI_LAYER_GZIP};
 use barge::oci::{Descriptor, Digest};
@@ -216,6 +217,8 @@ pub fn receipt(made: &Made) -> Inventory {
             image: image.source.clone(),
             new_root: None,
             outcome: "pushed".to_owned(),
+            part: Part::Image,
+            reference: None,
             root: image.root.clone(),
             target: format!("target.example:5000/{}", image.name.as_ref().unwrap()).parse().ok(),
             why: None,
@@ -225,6 +228,8 @@ pub fn receipt(made: &Made) -> Inventory {
         image: "registry.example/site/zero:v1".parse().ok(),
         new_root: None,
         outcome: "failed".to_owned(),
+        part: Part::Image,
+        reference: None,
         root: Digest::sha256(b"zero"),
         target: "target.example:5000/site/zero:v1".parse().ok(),
         why: Some("the target refused the manifest".to_owned()),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use barge::bundle::Bundle;
+use barge::graph::Part;
 use barge::graph::survey::Wish;
 use barge::oci::{Descriptor, Digest};
 use barge::pack::{Options, Output, Prepared};
@@ -252,6 +253,8 @@ fn wish(name: &str, reference: Option<&str>, selector: &str) -> Wish {
         reference: reference.map(|text| text.parse().unwrap()),
         source: 0,
         selector: selector.to_owned(),
+        platforms: Vec::new(),
+        part: Part::Image,
     }
 }
 

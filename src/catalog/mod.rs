@@ -1,0 +1,8 @@
+//! Operator catalogs: what they list, and which of it is wanted.
+//!
+//! A catalog is an image whose file system holds a list of packages, as files or as a database. It is read through a
+//! [`Source`](crate::store::Source) like any image; nothing is run.
+
+mod filter;
+
+pub use filter::{ChannelFilter, Filter, PackageFilter, Range};
