@@ -11,7 +11,7 @@ use barge::store::StoreError;
 use serde_json::json;
 
 use super::failure::{BAD_INPUT, Failure, SOME_FAILED};
-use super::printer::{Printer, counted, quoted};
+use super::printer::{Printer, clean, counted, quoted};
 
 /// How many files for one taker are listed before the rest is counted.
 const SHOWN: usize = 20;
@@ -148,7 +148,7 @@ fn print(args: &Args, given: &Given, made: &Made, changed: bool, stale: &[String
         counted(given.images.len(), "image")
     ));
     for (taker, title) in [
-        (Taker::OpenShift, "OpenShift: oc apply -f DIR"),
+        (Taker::OpenShift, "OpenShift"),
         (Taker::Podman, "podman, CRI-O, skopeo: into /etc/containers"),
         (Taker::Containerd, "containerd: into its registry config_path, e.g. /etc/containerd"),
         (Taker::Rancher, "k3s, RKE2: into /etc/rancher/k3s or rke2"),
@@ -184,7 +184,7 @@ fn print(args: &Args, given: &Given, made: &Made, changed: bool, stale: &[String
             "files": files,
             "folder": folder,
             "images": given.images.len(),
-            "leftOut": given.left_out.values().collect::<Vec<_>>(),
+            "leftOut": given.left_out.values().map(|text| clean(text)).collect::<Vec<_>>(),
             "next": next,
             "outcome": outcome,
             "stale": stale,

@@ -271,6 +271,10 @@ fn read_signatures(papers: &[Paper], given: &mut Given) -> Result<(), GivenError
         for bundle in &bundles {
             found.extend(signatures(&***bundle, &image.root)?);
         }
+        if !found.is_empty() && !image.answers_digest() {
+            let cause = "is signed by the digest that it had: clusters will not take it for signed";
+            given.said.entry(cause.to_owned()).or_default().insert(image.reference.to_string());
+        }
         if found.is_empty() {
             let cause = match bundles.as_slice() {
                 [] => {

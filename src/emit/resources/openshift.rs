@@ -136,7 +136,9 @@ fn resources(form: &Form, group: &str, mirrors: &BTreeMap<&str, BTreeSet<&str>>,
     let head = document(usize::MAX, &[]).len() + super::MARK.len() + 1;
     for (source, mirrors) in mirrors {
         let entry = json!({ "mirrors": mirrors, "source": source });
-        let more = yaml(&json!({ "spec": { form.list: [&entry] } })).len();
+        // As deep as it will stand, less the keys above it.
+        let more =
+            yaml(&json!({ "spec": { form.list: [&entry] } })).len() - form.list.len() - "spec:\n  :\n".len();
         if !list.is_empty() && head + size + more > MAX_RESOURCE {
             write(&mut list);
             size = 0;
