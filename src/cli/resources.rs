@@ -32,8 +32,13 @@ pub struct Args {
     /// The folder for the files; it is made if it does not exist
     #[arg(long, short, value_name = "DIR")]
     output: PathBuf,
-    /// For this version of OpenShift, e.g. 4.8: up to 4.12 policies in place of mirror sets, up to 4.17 no ClusterCatalog
-    #[arg(long, value_name = "VERSION")]
+    // As an attribute: in a comment, the names would need marks that help shows as they are.
+    #[arg(
+        long,
+        value_name = "VERSION",
+        help = "For this version of OpenShift, e.g. 4.8: up to 4.12 content source policies in place of mirror sets, up to \
+                4.17 no ClusterCatalog"
+    )]
     ocp: Option<OpenShift>,
     /// The mirror is reached without TLS, or its certificate can't be verified
     #[arg(long)]

@@ -83,7 +83,7 @@ pub(super) fn hosts_toml(images: &[&Mirrored], options: &Options, made: &mut Mad
             }
             None => made.say(
                 "is renamed, which containerd can't do: pull it by its new name",
-                format!("{source} is {target}"),
+                &format!("{source} is {target}"),
             ),
         }
     }
@@ -108,7 +108,7 @@ pub(super) fn hosts_toml(images: &[&Mirrored], options: &Options, made: &mut Mad
                     made.say(
                         "is below a path where containerd would find other images for names of the same host: pull it by \
                          its new name",
-                        format!("{} is {}", image.reference.name, image.target.name),
+                        &format!("{} is {}", image.reference.name, image.target.name),
                     );
                 }
                 continue;
@@ -165,7 +165,7 @@ pub(super) fn registries_yaml(images: &[&Mirrored], options: &Options, made: &mu
             for path in paths.into_iter().filter(|path| *path != taken) {
                 made.say(
                     "is at more than one path, of which k3s and RKE2 look at one: pull the others by their new names",
-                    format!("{host}/{repository} is {taken} and {path}"),
+                    &format!("{host}/{repository} is {taken} and {path}"),
                 );
             }
         }

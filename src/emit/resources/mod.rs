@@ -68,7 +68,7 @@ impl Mirrored {
     }
 }
 
-/// A version of OpenShift, as far as it matters.
+/// A version of `OpenShift`, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OpenShift {
     /// Before the first point.
@@ -100,7 +100,7 @@ impl std::str::FromStr for OpenShift {
 /// What is made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// For which version of OpenShift; none for all that have mirror sets.
+    /// For which version of `OpenShift`; none for all that have mirror sets.
     pub openshift: Option<OpenShift>,
     /// Whether the mirror is reached without TLS.
     pub is_insecure: bool,
@@ -151,8 +151,8 @@ pub struct Made {
 }
 
 impl Made {
-    fn say(&mut self, cause: impl Into<String>, item: impl ToString) {
-        self.said.entry(cause.into()).or_default().insert(item.to_string());
+    fn say(&mut self, cause: &str, item: &impl ToString) {
+        self.said.entry(cause.to_owned()).or_default().insert(item.to_string());
     }
 }
 
@@ -188,7 +188,7 @@ fn say_of(image: &Mirrored, made: &mut Made) {
     if !image.answers_digest() {
         made.say(
             "has another digest at the mirror: pulls by the old one find nothing there",
-            format!("{}@{} is {} now", image.reference.name, image.root, image.now),
+            &format!("{}@{} is {} now", image.reference.name, image.root, image.now),
         );
     }
     if let Some(tag) = &image.reference.tag
@@ -196,7 +196,7 @@ fn say_of(image: &Mirrored, made: &mut Made) {
     {
         made.say(
             "does not have its tag at the mirror, and mirrors rename no tags: pull it by its digest, or by its new name",
-            format!("{}:{tag} is {} there", image.reference.name, image.pulled_by()),
+            &format!("{}:{tag} is {} there", image.reference.name, image.pulled_by()),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The resources of OpenShift clusters: mirror sets or content source policies, catalogs, signatures of releases.
+//! The resources of `OpenShift` clusters: mirror sets or content source policies, catalogs, signatures of releases.
 //!
 //! A set for each of release, operators and everything else, so that one can be taken without the others. Digest mirrors
 //! hold what has a digest, and all images of releases; tag mirrors what is not pulled by digest alone. Catalogs are in
@@ -105,7 +105,7 @@ pub(super) fn mirrors(images: &[&Mirrored], scopes: &Scopes, options: &Options, 
             made.say(
                 "is mirrored for pulls by digest only, as OpenShift before 4.13 can't do otherwise: by tag, pull it by its \
                  new name",
-                format!("{} is {}", image.reference.name, image.pulled_by()),
+                &format!("{} is {}", image.reference.name, image.pulled_by()),
             );
         }
     }

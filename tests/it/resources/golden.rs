@@ -126,8 +126,11 @@ fn the_order_and_kind_of_inputs_do_not_show() {
     assert!(!place.path("out/signature-configmap.yaml").exists());
 }
 
+/// Paths of fields, and the type of each.
+type Fields = &'static [(&'static str, &'static str)];
+
 /// The resources that are written, with the fields that their schemas require and the type of each.
-const REQUIRED: [(&str, &str, &[(&str, &str)]); 6] = [
+const REQUIRED: [(&str, &str, Fields); 6] = [
     (
         "ImageDigestMirrorSet",
         "config.openshift.io/v1",

@@ -1,6 +1,9 @@
 //! What is refused, and that nothing is written then.
 
+use barge::bundle::record::{BaseRecord, FailedEntry};
+use barge::emit::resources::signatures::SIGNATURE_TYPE;
 use barge::graph::Part;
+use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::inventory::{Inventory, Kind, OutcomeRow, Scope};
 use barge::oci::Digest;
 
@@ -83,7 +86,7 @@ fn other_documents_and_damaged_ones_are_named() {
     std::fs::write(place.path("cut.json"), "{\"mediaType\": \"appl").unwrap();
     std::fs::write(place.path("text.barge"), "nothing").unwrap();
     sidecar(&place.path("a.barge"), &place.path("newer.json"), |record| {
-        record.format_version = "9.0".to_owned()
+        record.format_version = "9.0".to_owned();
     });
     for (name, said) in [
         (
@@ -244,4 +247,139 @@ fn later_bundles_replace_what_they_follow_and_others_are_said_to_differ() {
     let _ = std::fs::remove_dir_all(place.path("out"));
     place.resources(&[&["a.barge", "c.barge", "--registry", "m.example"], &map[..]].concat()).success();
     assert!(place.files("out")["images.txt"].contains("\tm.example/moved-team-app:v1\n"));
+}
+
+#[test]
+fn a_delta_says_what_is_wanted_now() {
+    let place = place();
+    let mut cargo = Cargo::default();
+    cargo.image(Part::Image, "reg.test/team/app:v2", "reg.test/team/app:v2", 2);
+    cargo.image(Part::Catalog, "reg.test/team/index@", "reg.test/team/index@", 3);
+    cargo.image(Part::Image, "reg.test/team/kept:v1", "reg.test/team/kept:v1", 4);
+    cargo.pack(&place.path("b.oci.tar"));
+    let bundle = barge::bundle::Bundle::open(&place.path("a.barge")).unwrap();
+    let id = bundle.id().unwrap().clone();
+    sidecar(&place.path("b.oci.tar"), &place.path("delta.json"), |record| {
+        record.base = Some(Box::new(BaseRecord {
+            bases: vec![BaseEntry {
+                id,
+                kind: BaseKind::Bundle,
+                name: Some("a.barge".to_owned()),
+                state: None,
+            }],
+            content: Vec::new(),
+            removed: vec!["reg.test/team/app:v1".to_owned()],
+            repositories: Vec::new(),
+        }));
+        record.failed = vec![FailedEntry { name: "reg.test/team/lost:v1".parse().unwrap(), root: None }];
+    });
+    for papers in [["a.barge", "delta.json"], ["delta.json", "a.barge"]] {
+        let _ = std::fs::remove_dir_all(place.path("out"));
+        let done = place.resources(&[&papers[..], &["--registry", "m.example/x"]].concat()).code(1);
+        let done = done.stdout_has("PARTIAL: ").stdout_has("for 3 images");
+        let done = done.stderr_has("reg.test/team/lost:v1: it could not be had when it was packed");
+        done.never_says("means different images");
+        let list = &place.files("out")["images.txt"];
+        assert!(!list.contains("app:v1") && list.contains("app:v2"), "{list}");
+    }
+}
+
+#[test]
+fn layouts_of_other_tools_are_read_too() {
+    let place = Place::new();
+    let mut content = crate::support::images::Content::new();
+    let image = content.image("linux/amd64", &[crate::support::images::layer(1, 100)]);
+    let (tag, signature) = content.signature(&image.digest, "reg.test/team/app");
+    let signature_name = format!("reg.test/team/app:{tag}");
+    let roots = [("reg.test/team/app:v1", image), (signature_name.as_str(), signature)];
+    crate::support::archives::write_layout(&place.path("layout"), &content, &roots);
+    for layout in ["layout", "oci:layout"] {
+        let _ = std::fs::remove_dir_all(place.path("out"));
+        place.resources(&[layout, "--registry", "m.example/x"]).success().stdout_has("for 1 image ");
+        let files = place.files("out");
+        // Nobody knows what it was pulled by, and whether by digest: the tag is what there is.
+        let names: Vec<&String> = files.keys().filter(|name| name.ends_with("-0.yaml")).collect();
+        assert_eq!(names, ["itms-generic-0.yaml"]);
+        assert!(files["images.txt"].ends_with("reg.test/team/app:v1\tm.example/x/team/app:v1\n"));
+    }
+}
+
+/// Attaches something to an image.
+type Make<'a> = &'a dyn Fn(&mut Cargo, &barge::oci::Descriptor) -> barge::oci::Descriptor;
+
+#[test]
+fn what_is_no_signature_is_never_taken_for_one() {
+    let place = Place::new();
+    let release = "q.test/openshift/release-images:4.18.1";
+    let args = ["s.barge", "--registry", "m.example"];
+    let two = |cargo: &mut Cargo, root: &barge::oci::Descriptor| {
+        let signed = cargo.content.artifact(root, SIGNATURE_TYPE, b"one");
+        let mut value: serde_json::Value =
+            serde_json::from_slice(&cargo.content.blobs[&signed.digest]).unwrap();
+        let layer = value["layers"][0].clone();
+        value["layers"].as_array_mut().unwrap().push(layer);
+        let mut two = cargo.content.manifest(barge::oci::media_type::OCI_MANIFEST, &value);
+        two.artifact_type = signed.artifact_type;
+        two
+    };
+    let long = |cargo: &mut Cargo, root: &barge::oci::Descriptor| {
+        cargo.content.artifact(root, SIGNATURE_TYPE, &vec![7; 128 * 1024 + 1])
+    };
+    let makes: [(Make<'_>, &str); 2] = [
+        (&two, "as a release signature: it has 2 layers, not one"),
+        (&long, "131073 bytes are more than any signature has"),
+    ];
+    for (make, said) in makes {
+        let mut cargo = Cargo::default();
+        let root = cargo.image(Part::Release, release, "", 1);
+        let artifact = make(&mut cargo, &root);
+        cargo.attached.push(artifact);
+        let _ = std::fs::remove_file(place.path("s.barge"));
+        cargo.pack(&place.path("s.barge"));
+        place.resources(&args).code(3).stderr_has(said);
+        assert!(!place.path("out").exists());
+    }
+    // A flipped bit.
+    let mut cargo = Cargo::default();
+    let root = cargo.image(Part::Release, release, "", 1);
+    cargo.sign(&root, b"a signature that is long enough to be found in the file");
+    let _ = std::fs::remove_file(place.path("s.barge"));
+    cargo.pack(&place.path("s.barge"));
+    let mut bytes = std::fs::read(place.path("s.barge")).unwrap();
+    let at = bytes.windows(11).position(|part| part == b"a signature").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(place.path("s.barge"), bytes).unwrap();
+    place.resources(&args).code(3).stderr_has("its bytes hash to");
+    assert!(!place.path("out").exists());
+    // Other artifacts are other things.
+    let mut cargo = Cargo::default();
+    let root = cargo.image(Part::Release, release, "", 1);
+    let sbom = cargo.content.artifact(&root, "application/vnd.example.sbom", b"parts");
+    cargo.attached.push(sbom);
+    let _ = std::fs::remove_file(place.path("s.barge"));
+    cargo.pack(&place.path("s.barge"));
+    place.resources(&args).success().stderr_has("has no signature with it");
+    assert!(!place.path("out/signature-configmap.yaml").exists());
+}
+
+#[test]
+fn a_large_set_takes_a_moment() {
+    let place = place();
+    sidecar(&place.path("a.barge"), &place.path("many.json"), |record| {
+        let first = record.images[0].clone();
+        record.images = (0..20_000)
+            .map(|at| {
+                let mut image = first.clone();
+                image.part = Part::Operator;
+                image.name.name.repository = format!("team-{}/image-{at:05}", at % 400);
+                image.reference.as_mut().unwrap().name.repository = image.name.name.repository.clone();
+                image
+            })
+            .collect();
+    });
+    let began = std::time::Instant::now();
+    place.resources(&["many.json", "--registry", "m.example/x"]).success();
+    // An unoptimised build on a busy machine; what is quadratic takes minutes.
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+    assert_eq!(place.files("out")["idms-operator-0.yaml"].matches("source:").count(), 400);
 }
