@@ -63,7 +63,7 @@ pub fn write(made: &Made, folder: &Path) -> Result<Written, FolderError> {
         write_whole(&path, |out| out.write_all(bytes))?;
         written.changed = true;
     }
-    written.stale = stale(made, folder)?;
+    written.stale = stale(made, folder);
     Ok(written)
 }
 
@@ -86,21 +86,22 @@ fn is_own(path: &Path) -> bool {
 }
 
 /// Finds files of earlier runs at the places where barge writes, which would be applied with the others.
-fn stale(made: &Made, folder: &Path) -> Result<Vec<String>, FolderError> {
+fn stale(made: &Made, folder: &Path) -> Vec<String> {
+    let is_kind = |path: &Path| {
+        let ends = ["conf", "toml", "txt", "yaml"];
+        path.extension().is_some_and(|end| ends.iter().any(|kind| end == *kind))
+    };
+    // What can't be looked into was not written by barge, or not by who runs it now.
+    let entries = walkdir::WalkDir::new(folder).max_depth(3).sort_by_file_name().into_iter().flatten();
+    let files = entries.filter(|entry| entry.file_type().is_file() && is_kind(entry.path()));
     let mut found = Vec::new();
-    for entry in walkdir::WalkDir::new(folder).max_depth(3).sort_by_file_name() {
-        let entry = entry.map_err(|error| FolderError::Io {
-            path: folder.to_owned(),
-            action: "can't be looked through",
-            source: error.into(),
-        })?;
+    for entry in files {
         let path = entry.path().strip_prefix(folder).unwrap_or(entry.path()).display().to_string();
-        let is_new = made.files.iter().any(|file| file.path == path);
-        if entry.file_type().is_file() && !is_new && is_own(entry.path()) {
+        if !made.files.iter().any(|file| file.path == path) && is_own(entry.path()) {
             found.push(path);
         }
     }
-    Ok(found)
+    found
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::graph::reliance::BaseEntry;
 use crate::inventory::{INVENTORY_TYPE, Inventory, InventoryError, RECEIPT_TYPE};
 use crate::oci::{Digest, Reference};
 use crate::push::names::{Destination, Naming, NamingError};
+use crate::select::Reason;
 use crate::store::{StoreError, is_attached_tag};
 
 /// Something that tells what is at a mirror.
@@ -181,6 +182,11 @@ pub fn read(papers: &[Paper], names: &Names) -> Result<Given, GivenError> {
     }
     let mut found: BTreeMap<(Reference, Reference), Mirrored> = BTreeMap::new();
     if let Some(naming) = &names.naming {
+        for lot in lots.iter().filter(|lot| lot.is_sparse) {
+            let cause = "left platforms out: if its push had --sparse rewrite or single, digests are others, which only its \
+                         receipt knows: give that";
+            given.said.entry(cause.to_owned()).or_default().insert(lot.label.clone());
+        }
         let entries = merge(lots, &mut given);
         let targets = naming.targets(entries.iter().map(|entry| (&entry.name, &entry.root)))?;
         for (entry, target) in entries.into_iter().zip(targets) {
@@ -311,6 +317,7 @@ struct Lot {
     removed: Vec<String>,
     failed: Vec<String>,
     images: Vec<Entry>,
+    is_sparse: bool,
 }
 
 impl Lot {
@@ -345,6 +352,7 @@ impl Lot {
             removed: base.map(|base| base.removed.clone()).unwrap_or_default(),
             failed: record.failed.iter().map(|entry| entry.name.to_string()).collect(),
             images: images.filter(|entry| is_image(&entry.name)).collect(),
+            is_sparse: record.absent.iter().any(|row| row.reason == Reason::Platform),
         }
     }
 
@@ -361,6 +369,7 @@ impl Lot {
             removed: Vec::new(),
             failed: Vec::new(),
             images: named.filter(|entry| is_image(&entry.name)).collect(),
+            is_sparse: false,
         })
     }
 

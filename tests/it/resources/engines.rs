@@ -71,7 +71,7 @@ fn containerd_pulls_what_is_not_renamed() {
     let hosts = place.text("out/certs.d");
     let names = pull_names(&images);
     for (name, root) in &names[..4] {
-        daemon.ctr(["content", "fetch", "--hosts-dir", &hosts, name]);
+        daemon.ctr(["images", "pull", "--snapshotter", "native", "--hosts-dir", &hosts, name]);
         let listed = daemon.ctr(["images", "ls"]);
         let line = listed.lines().find(|line| line.starts_with(&format!("{name} ")));
         assert!(line.is_some_and(|line| line.contains(&root.digest.to_string())), "{name}\n{listed}");

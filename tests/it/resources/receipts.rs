@@ -44,6 +44,11 @@ fn push(place: &Place, to: &str, more: &[&str]) -> Outcome {
 fn a_digest_that_a_real_registry_made_necessary_stands_as_it_is_now() {
     let place = Place::new();
     let (index, host) = sparse(&place);
+    // The bundle alone can't know.
+    let alone = place.resources(&["site.barge", "--registry", "m.example"]).success();
+    alone
+        .stderr_has("left platforms out: if its push had --sparse rewrite or single")
+        .stderr_has("site.barge");
     for policy in ["rewrite", "single"] {
         let real = RealRegistry::start();
         let _ = std::fs::remove_file(place.path("receipt.json"));
