@@ -383,3 +383,24 @@ fn a_large_set_takes_a_moment() {
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     assert_eq!(place.files("out")["idms-operator-0.yaml"].matches("source:").count(), 400);
 }
+
+#[test]
+fn the_later_receipt_knows_better_whatever_the_order() {
+    let place = Place::new();
+    let (old, new) = (Digest::sha256(b"before"), Digest::sha256(b"after"));
+    for (name, taken, root) in
+        [("a.json", "2024-03-01T00:00:00Z", &new), ("b.json", "2024-02-01T00:00:00Z", &old)]
+    {
+        let mut receipt = receipt("m.example/site");
+        taken.clone_into(&mut receipt.taken);
+        receipt.outcomes[0].new_root = Some(root.clone());
+        write(&place, name, &receipt);
+    }
+    for papers in [["a.json", "b.json"], ["b.json", "a.json"]] {
+        let _ = std::fs::remove_dir_all(place.path("out"));
+        place.resources(&papers).success().stdout_has("for 1 image ");
+        let list = &place.files("out")["images.txt"];
+        assert!(list.contains(&format!("\tm.example/site/team/app@{new}\n")), "{list}");
+        assert!(!list.contains(&old.to_string()), "{list}");
+    }
+}
