@@ -40,7 +40,7 @@ pub struct Args {
                 4.17 no ClusterCatalog"
     )]
     ocp: Option<OpenShift>,
-    /// The mirror is reached without TLS, or its certificate can't be verified
+    /// The mirror is reached by plain HTTP
     #[arg(long)]
     insecure: bool,
     #[command(flatten)]
