@@ -83,7 +83,12 @@ pub(super) fn mirrors(images: &[&Mirrored], scopes: &Scopes, options: &Options, 
     for form in forms {
         let mut groups: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
         for image in images {
-            let is_meant = if form.is_by_tag { image.answers_tag() } else { image.is_by_digest() };
+            let is_meant = match form.is_by_tag {
+                true => image.answers_tag(),
+                // Policies are all that old versions have: whatever can be pulled by digest is in them.
+                false if is_old => image.answers_digest(),
+                false => image.is_by_digest(),
+            };
             let Some((source, mirror)) = scopes.entry(&image.reference.name, &image.target.name) else {
                 continue;
             };
