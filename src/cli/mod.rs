@@ -15,6 +15,7 @@ mod patches;
 mod printer;
 mod progress;
 mod push;
+mod resources;
 mod verify;
 mod work;
 
@@ -61,6 +62,7 @@ enum Verb {
     Push(Box<push::PushArgs>),
     Mirror(Box<push::MirrorArgs>),
     Inventory(Box<inventory::Args>),
+    Resources(Box<resources::Args>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Verb::Push(args) => push::run_push(&args, &printer),
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Inventory(args) => inventory::run(&args, &printer),
+        Verb::Resources(args) => resources::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

@@ -20,6 +20,7 @@ mod pack;
 mod patch;
 mod patched;
 mod push;
+mod resources;
 mod support;
 mod support_tests;
 mod verify;
