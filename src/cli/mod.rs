@@ -5,6 +5,7 @@ mod base;
 mod bundles;
 mod carry;
 mod diff;
+mod doctor;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -15,6 +16,7 @@ mod patches;
 mod printer;
 mod progress;
 mod push;
+mod target_facts;
 mod verify;
 mod work;
 
@@ -61,6 +63,7 @@ enum Verb {
     Push(Box<push::PushArgs>),
     Mirror(Box<push::MirrorArgs>),
     Inventory(Box<inventory::Args>),
+    Doctor(Box<doctor::Args>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Verb::Push(args) => push::run_push(&args, &printer),
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Inventory(args) => inventory::run(&args, &printer),
+        Verb::Doctor(args) => doctor::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

@@ -24,8 +24,6 @@ const MAX_REDIRECTS: u32 = 5;
 const EXPECT_FROM: u64 = 1024 * 1024;
 /// How often a host may let `Expect` time out before it is no longer asked.
 const EXPECT_CHANCES: u32 = 2;
-/// How many times the idle time-out a server may think about an upload: hashing many gigabytes takes minutes.
-const UPLOAD_PATIENCE: u32 = 15;
 /// How many different warnings are kept.
 const MAX_WARNINGS: usize = 100;
 
@@ -146,6 +144,11 @@ impl Http {
         }
     }
 
+    /// Returns what servers are trusted by.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     fn host(&self, origin: &Origin, insecure: bool) -> Arc<Host> {
         let mut hosts = lock(&self.hosts);
         let host = hosts.entry((origin.clone(), insecure)).or_insert_with(|| {
@@ -233,7 +236,7 @@ impl Http {
         }
         let request = request.body(body).map_err(|error| Failure::Network(error.into()))?;
         let patience = if matches!(*method, Method::PUT | Method::PATCH) {
-            self.options.idle_timeout.saturating_mul(UPLOAD_PATIENCE)
+            self.options.idle_timeout.saturating_mul(self.options.upload_patience)
         } else {
             self.options.idle_timeout
         }
