@@ -65,7 +65,11 @@ impl Ledger {
     pub(super) fn write<T>(&self, trace: Trace, write: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut written = self.open()?;
         written.traces.push(trace);
-        write()
+        let outcome = write();
+        if outcome.as_ref().is_err_and(is_refusal) {
+            written.traces.pop();
+        }
+        outcome
     }
 
     /// Notes something that comes with what is written anyway.
@@ -105,6 +109,9 @@ impl Ledger {
             repository.finish_upload(&session, digest)
         };
         let sent = send();
+        if sent.as_ref().is_err_and(is_refusal) {
+            written.traces.pop();
+        }
         if sent.is_err() && repository.cancel_upload(&session).is_err() {
             written.traces.push(Trace::Upload(repository.clone(), session));
         }
@@ -182,6 +189,11 @@ impl Ledger {
             _ => format!("could not be deleted again: {}", cleaned.left.join(", ")),
         }
     }
+}
+
+/// Returns whether an error says for sure that nothing was written.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Denied { .. } | StoreError::Refused { status: 400..=499, .. })
 }
 
 /// Deletes a manifest, and its tag where that outlives it.

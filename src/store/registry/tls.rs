@@ -111,7 +111,7 @@ impl Trust {
             .user_agent(concat!("barge/", env!("CARGO_PKG_VERSION")))
             // A proxy that compresses what it passes on would break digests.
             .accept_encoding("identity")
-            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT.min(idle.max(Duration::from_secs(1)))))
             .timeout_per_read(Some(idle))
             .timeout_per_write(Some(idle))
             .timeout_await_100(Some(EXPECT_TIMEOUT.min(idle / 2)))

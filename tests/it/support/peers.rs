@@ -144,6 +144,10 @@ pub struct RegistryOptions {
     /// Caches blob descriptors in memory, as Debian's stock configuration does: it then goes on saying that a blob is
     /// there after its data went away.
     pub inmemory_cache: bool,
+    /// Takes nothing: maintenance mode.
+    pub read_only: bool,
+    /// Deleting is disabled, as without a word about it in the configuration.
+    pub keeps: bool,
     /// Starts on this storage folder, one that another registry of the test left (and keeps it).
     pub storage: Option<PathBuf>,
 }
@@ -285,8 +289,12 @@ fn configuration(
 ) -> String {
     let mut text = format!(
         "version: 0.1\nlog: {{ level: warn, accesslog: {{ disabled: false }} }}\nstorage:\n  \
-         filesystem: {{ rootdirectory: {storage:?} }}\n  delete: {{ enabled: true }}\n"
+         filesystem: {{ rootdirectory: {storage:?} }}\n  delete: {{ enabled: {} }}\n",
+        !options.keeps
     );
+    if options.read_only {
+        text += "  maintenance: { readonly: { enabled: true } }\n";
+    }
     if options.inmemory_cache {
         text += "  cache: { blobdescriptor: inmemory }\n";
     }
