@@ -166,17 +166,28 @@ fn tally(findings: &[Finding]) -> String {
     format!("{} of {} ok{}", count(State::Ok), counted(findings.len(), "check"), others.collect::<String>())
 }
 
+/// Prints one finding a line; those that could not be made for one reason are one.
 fn print_findings(findings: &[Finding], printer: &Printer) {
     let width = findings.iter().map(|finding| finding.id.len()).max().unwrap_or_default();
-    for finding in findings {
+    let row = |state: State, id: &str, text: &str| {
+        printer.line(&format!("  {:7}  {id:width$}  {text}", state.word()));
+    };
+    let is_plain = |finding: &Finding| finding.flags.is_empty() && finding.hint.is_none();
+    for alike in findings.chunk_by(|a, b| {
+        a.state == State::Unknown && (a.state, &a.seen) == (b.state, &b.seen) && is_plain(a) && is_plain(b)
+    }) {
+        let [finding] = alike else {
+            let ids: Vec<&str> = alike.iter().map(|finding| finding.id.as_str()).collect();
+            row(
+                alike[0].state,
+                &counted(alike.len(), "check"),
+                &format!("{}: {}", alike[0].seen, ids.join(", ")),
+            );
+            continue;
+        };
         let flags = words(&finding.flags);
         let arrow = if flags.is_empty() { String::new() } else { format!("  -> {flags}") };
-        printer.line(&format!(
-            "  {:7}  {:width$}  {}{arrow}",
-            finding.state.word(),
-            finding.id,
-            finding.seen
-        ));
+        row(finding.state, &finding.id, &format!("{}{arrow}", finding.seen));
         if let Some(hint) = &finding.hint {
             printer.line(&format!("  {:7}  {:width$}  hint: {hint}", "", ""));
         }

@@ -240,17 +240,16 @@ impl Cleaned {
         let names = self.names.iter().map(|name| format!("the empty repository {name}"));
         target.left = self.left.iter().cloned().chain(names).collect();
         let finding = match &self.refused {
-            None if self.names.is_empty() => {
-                Finding::new("delete", State::Ok, "all that was written is gone")
+            None => {
+                let names = match self.names.len() {
+                    0 => String::new(),
+                    _ => format!("; the names {} may stay in the catalogue, empty", self.names.join(" and ")),
+                };
+                let seen = format!(
+                    "all that was written is deleted, its bytes with the next garbage collection{names}"
+                );
+                Finding::new("delete", State::Ok, seen)
             }
-            None => Finding::new(
-                "delete",
-                State::Ok,
-                format!(
-                    "all that was written is gone; the names {} may stay in the catalogue, empty",
-                    self.names.join(" and ")
-                ),
-            ),
             Some(why) => Finding::new(
                 "delete",
                 State::Warning,

@@ -227,8 +227,10 @@ fn nothing_waits_for_ever() {
     }
     // One that falls silent altogether is not asked everything.
     let registry = Hostile::honest();
-    registry.fault(Fault::on("POST|PUT|PATCH|GET|HEAD|DELETE", "/scratch/", long()).after(5));
-    let document = ask(registry.host(), &["--repo", SCRATCH, "--timeout", "1"]).json();
+    registry.fault(Fault::on("POST|PUT|PATCH|GET|HEAD|DELETE", "/scratch/", long()).after(9));
+    let document = ask(registry.host(), &["--repo", SCRATCH, "--timeout", "1"]).code(1).json();
+    assert!(state(&document, "reachable", "failed").contains("stopped answering"), "{document:#}");
+    assert!(!document["left"].as_array().unwrap().is_empty(), "{document:#}");
     assert!(state(&document, "manifest-size", "unknown").contains("stopped answering"), "{document:#}");
     assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
 }

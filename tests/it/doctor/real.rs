@@ -42,7 +42,7 @@ fn everything_is_found_out_and_nothing_stays() {
     assert!(state(&document, "sparse", "warning").contains("MANIFEST_BLOB_UNKNOWN"), "{document:#}");
     assert!(state(&document, "referrers", "ok").contains("no API"));
     assert!(state(&document, "manifest-size", "ok").contains("4 MiB"));
-    assert!(state(&document, "delete", "ok").contains("is gone"), "{document:#}");
+    assert!(state(&document, "delete", "ok").contains("is deleted"), "{document:#}");
     assert_eq!(push(&document), ["--sparse", "rewrite"]);
     assert_eq!(document["facts"]["sparse"], "refused");
     assert_eq!(document["facts"]["deletes"], true);
@@ -179,6 +179,40 @@ fn a_certificate_of_the_site_s_own_is_judged() {
     let (state_of, seen, flags) = finding(&document, "tls");
     assert!(seen.contains("accepted unverified"), "{seen}");
     assert_eq!((state_of.as_str(), &flags[0]), ("warning", &"--insecure".to_owned()));
+}
+
+/// The address of this machine in a spelling that passes for a name, of which no certificate is.
+fn elsewhere(registry: &RealRegistry) -> String {
+    registry.host().replace("127.0.0.1", "0x7f000001")
+}
+
+#[test]
+fn a_certificate_for_another_name_or_nearly_at_its_end_is_told() {
+    let options = RegistryOptions { tls: true, short_lived: true, ..RegistryOptions::default() };
+    let registry = RealRegistry::start_with(&options);
+    let certificates = registry.certificates().display().to_string();
+    let place = elsewhere(&registry);
+    let document = ask(&place, &["--cert-dir", &certificates]).code(1).json();
+    let (state_of, seen, flags) = finding(&document, "tls");
+    assert!(seen.contains("it is for another name"), "{seen}");
+    assert_eq!((state_of.as_str(), flags), ("failed", vec!["--insecure".to_owned(), place]));
+    let document = ask(registry.host(), &["--cert-dir", &certificates]).success().json();
+    assert!(state(&document, "tls", "warning").contains("is trusted, valid until"), "{document:#}");
+}
+
+#[test]
+fn plain_http_is_found_out_without_showing_a_password() {
+    let registry = RealRegistry::start_with(&RegistryOptions { auth: true, ..RegistryOptions::default() });
+    let place = elsewhere(&registry);
+    let creds = format!("{USER}:{PASSWORD}");
+    let said = barge(["doctor", &place, "--repo", "s", "--creds", &creds]).run().code(1);
+    assert!(said.stdout.contains(&format!("speaks plain HTTP only  -> --insecure {place}")), "{said}");
+    let next = said.stdout.lines().last().unwrap();
+    assert_eq!(next, format!("next: barge doctor {place} --repo s --insecure {place}"));
+    assert!(!registry.log().contains(USER), "{}", registry.log());
+    let document = ask(&place, &["--creds", &creds, "--insecure", &place]).success().json();
+    assert!(state(&document, "tls", "warning").contains("in the clear"), "{document:#}");
+    assert_eq!(push(&document), ["--insecure", &place]);
 }
 
 #[test]
