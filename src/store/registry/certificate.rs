@@ -220,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_certificate_is_told_apart() {
+        let judged = |why: CertificateError| distrust(&Error::InvalidCertificate(why));
+        assert_eq!(judged(CertificateError::UnknownIssuer), Distrust::Authority);
+        assert_eq!(judged(CertificateError::Expired), Distrust::Expired);
+        assert_eq!(judged(CertificateError::NotValidYet), Distrust::Expired);
+        assert_eq!(judged(CertificateError::NotValidForName), Distrust::Name);
+        assert!(matches!(judged(CertificateError::Revoked), Distrust::Other(_)));
+        assert!(matches!(distrust(&Error::DecryptError), Distrust::Other(_)));
+    }
+
+    #[test]
     fn nonsense_is_no_certificate() {
         for der in [
             &b""[..],
