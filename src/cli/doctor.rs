@@ -97,12 +97,14 @@ fn of_registry(args: &Args, text: &str, printer: &Printer) -> Result<u8, Failure
     let client = registry::Options {
         idle_timeout: patience,
         upload_patience: 1,
+        longest_wait: patience,
         retry_times: given.retry_times.min(MOST_RETRIES),
         ..given
     };
     if let Some(scratch) = &scratch {
         printer.note(&format!(
-            "writes a few blobs and manifests below {scratch}, 4 MiB at most each, and deletes them again"
+            "writes 3 tiny blobs, 3 tiny manifests and up to 3 of 1 to 4 MiB below {scratch}, and deletes them again; \
+             what the registry does not let be deleted is listed, and some registries keep the empty names"
         ));
     }
     let ledger = Arc::new(Ledger::default());
@@ -112,6 +114,7 @@ fn of_registry(args: &Args, text: &str, printer: &Printer) -> Result<u8, Failure
     let options = Options { client, destination, scratch, patience };
     let target = examine(&options, &ledger, &|check| bar.set_message(check));
     bar.finish_and_clear();
+    interrupt::gives_way();
     interrupt::is_clean();
     let target = target?;
     if let Some(path) = &args.output {

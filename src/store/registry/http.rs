@@ -74,6 +74,8 @@ pub(super) struct Answer {
     pub url: Url,
     /// Whether a redirect led to another origin.
     pub foreign: bool,
+    /// The longest time to wait before asking again, whatever the server asks for.
+    longest_wait: Duration,
 }
 
 /// Why there is no answer.
@@ -257,6 +259,7 @@ impl Http {
             body,
             url: url.clone(),
             foreign: false,
+            longest_wait: self.options.longest_wait,
         };
         if answer.status == 429 {
             host.places.too_many(answer.retry_after().unwrap_or_default());
@@ -393,9 +396,10 @@ impl Answer {
         value.split(';').next().unwrap_or_default().trim()
     }
 
-    /// Returns how long the server asks to wait.
+    /// Returns how long the server asks to wait, as far as that is done.
     pub fn retry_after(&self) -> Option<Duration> {
-        retry::retry_after(self.header("Retry-After")?, SystemTime::now())
+        let asked = retry::retry_after(self.header("Retry-After")?, SystemTime::now())?;
+        Some(asked.min(self.longest_wait))
     }
 
     /// Returns the body's reader.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::retry::LONGEST_ASKED;
+
 /// How often a failed request is made again: enough for a restart of the server behind a balancer.
 const RETRY_TIMES: u32 = 4;
 /// How long nothing may arrive or leave: longer than the pauses of a busy registry, shorter than a person's patience.
@@ -39,6 +41,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// How many times the idle time-out a server may think about what it was sent.
     pub upload_patience: u32,
+    /// The longest time that is waited before a request is made again, whatever the server asks for.
+    pub longest_wait: Duration,
     /// The most requests to one host at the same time.
     pub jobs: usize,
     /// Bytes per second over all transfers, both directions together.
@@ -63,6 +67,7 @@ impl Default for Options {
             retry_times: RETRY_TIMES,
             idle_timeout: IDLE_TIMEOUT,
             upload_patience: UPLOAD_PATIENCE,
+            longest_wait: LONGEST_ASKED,
             jobs: JOBS,
             limit_rate: None,
             chunk_threshold: u64::MAX,
@@ -115,6 +120,7 @@ impl fmt::Debug for Options {
             .field("retry_times", &self.retry_times)
             .field("idle_timeout", &self.idle_timeout)
             .field("upload_patience", &self.upload_patience)
+            .field("longest_wait", &self.longest_wait)
             .field("jobs", &self.jobs)
             .field("limit_rate", &self.limit_rate)
             .field("chunk_threshold", &self.chunk_threshold)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::{ask, finding, push, state};
+use crate::support::hostile::fault::too_many_json;
 use crate::support::hostile::{Action, Auth, Config, Fault, Hostile, Mount, SparsePolicy, TokenAuth};
 use crate::support::peers::{PASSWORD, USER};
 
@@ -233,6 +234,17 @@ fn nothing_waits_for_ever() {
     assert!(!document["left"].as_array().unwrap().is_empty(), "{document:#}");
     assert!(state(&document, "manifest-size", "unknown").contains("stopped answering"), "{document:#}");
     assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn one_that_asks_for_patience_is_not_waited_for_long() {
+    let begun = Instant::now();
+    let registry = Hostile::honest();
+    registry.fault(Fault::on("PUT", "/manifests/", too_many_json(Some("300"))));
+    let document = ask(registry.host(), &["--repo", SCRATCH, "--timeout", "1"]).json();
+    assert!(state(&document, "sparse", "unknown").contains("429"), "{document:#}");
+    assert_empty(&registry);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn people_get_a_table_with_the_worst_first_and_the_push_last() {
     );
     let next = format!("next: barge push BUNDLE {} --sparse rewrite", registry.host());
     assert_eq!(lines.last(), Some(&next.as_str()));
-    assert!(said.stderr.contains(&format!("below {}/barge-doctor", registry.host())), "{said}");
+    assert!(said.stderr.contains(&format!("below {}/barge-doctor, and deletes", registry.host())), "{said}");
     let path = "out/target.json";
     let tool = barge(["doctor", registry.host(), "-o", path]);
     std::fs::create_dir(tool.home().join("out")).unwrap();
