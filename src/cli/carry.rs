@@ -193,7 +193,10 @@ impl Carrier<'_> {
     ) -> Result<Carried, Failure> {
         let (verb, printer) = (self.verb, self.printer);
         self.announce(&prepared, !self.args.dry_run);
-        self.args.facts.judge(&prepared, printer)?;
+        if let Err(failure) = self.args.facts.judge(&prepared, printer) {
+            prepared.give_up();
+            return Err(failure);
+        }
         if self.args.dry_run {
             print_plan(verb, &prepared, printer);
             return Ok(Carried {

@@ -116,11 +116,13 @@ fn names_that_are_too_deep_are_joined_at_the_push() {
 fn two_images_of_one_name_at_the_target_are_an_error_now() {
     let desk = Desk::new();
     desk.known("registry.example", &json!({}));
+    let files = || std::fs::read_dir(desk.folder.path()).unwrap().count();
     let two = ["one.example/x:1", "two.example/x:1"];
     let images = [format!("{}={}", two[0], desk.image("app")), format!("{}={}", two[1], desk.image("tool"))];
     let run = barge(["pack", "-o", "x.oci.tar", "--for", "target.json"]).dir(desk.folder.path()).args(images);
     let said = run.run().code(3).stderr_has("would both become registry.example/x:1");
     assert!(two.iter().all(|name| said.stderr.contains(name)), "{said}");
+    assert_eq!(files(), 1, "a working file stays");
 }
 
 #[test]
