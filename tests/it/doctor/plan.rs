@@ -96,6 +96,25 @@ fn a_target_that_refuses_sparse_indexes_is_told_of_before_the_trip() {
 }
 
 #[test]
+fn how_to_talk_to_the_target_goes_into_the_push_and_what_is_not_needed_does_not() {
+    let desk = Desk::new();
+    let words = ["--insecure", "registry.example", "--sparse", "rewrite", "--max-path-components", "4"];
+    desk.write(
+        &json!({
+            "mediaType": "application/vnd.barge.target.v1+json",
+            "formatVersion": "1.0",
+            "target": "registry.example",
+            "facts": { "sparse": "refused", "maxPathComponents": 4 },
+            "push": words,
+        })
+        .to_string(),
+    );
+    let said = desk.pack(&[]).success();
+    let push = "barge push site.oci.tar registry.example --insecure registry.example)";
+    assert!(said.stdout.lines().last().unwrap().ends_with(push), "{said}");
+}
+
+#[test]
 fn names_that_are_too_deep_are_joined_at_the_push() {
     let desk = Desk::new();
     desk.known("registry.example/m", &json!({ "maxPathComponents": 2 }));
