@@ -260,3 +260,24 @@ impl Cleaned {
         target.add(finding);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::registry::{Access, Client, Options};
+
+    #[test]
+    fn nothing_is_written_once_the_cleaning_has_begun() {
+        let client = Client::new(Options::default()).unwrap();
+        // Nobody listens there: a request would be another error.
+        let repository = client.repository(&"127.0.0.1:1/x".parse().unwrap(), Access::Push);
+        let ledger = Ledger::default();
+        assert_eq!(ledger.sweep(), "");
+        let digest = Digest::sha256(b"x");
+        assert!(matches!(ledger.try_upload(&repository), Err(StoreError::Invalid { .. })));
+        assert!(matches!(ledger.mount(&repository, &digest, "y"), Err(StoreError::Invalid { .. })));
+        let trace = Trace::Blob(repository.clone(), digest);
+        assert!(ledger.write(trace, || -> Result<()> { panic!("it was written") }).is_err());
+        assert_eq!(ledger.sweep(), "", "what was not written is not taken away");
+    }
+}
