@@ -12,6 +12,7 @@
 //! | `main.rs`, `cli/` | one file per verb, the printer, the bars, errors → exit codes | hold domain logic |
 //! | [`pack`], [`push`] | the two journeys: from sources into a bundle; from bundles or a registry into a registry | know of terminals |
 //! | [`stocktake`] | what a live registry holds, by its manifests → an [`inventory`] | know of terminals |
+//! | [`doctor`] | what a target will do, found out before the transfer; what this machine can do | write without leave |
 //! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
@@ -32,6 +33,7 @@ pub mod base;
 pub mod bundle;
 pub mod catalog;
 pub mod delta;
+pub mod doctor;
 pub mod emit;
 pub mod graph;
 pub mod input;

@@ -291,6 +291,13 @@ impl Prepared {
         })
     }
 
+    /// Gives the plan up: no working file stays of it, but for those of an unfinished file that it belongs to.
+    pub fn give_up(mut self) {
+        if let Some(state) = self.state.take() {
+            state.give_up();
+        }
+    }
+
     /// Returns the state code that a target should read back.
     #[must_use]
     pub fn state(&self) -> String {

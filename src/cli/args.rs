@@ -40,6 +40,11 @@ pub struct RegistryArgs {
 impl RegistryArgs {
     /// Makes the client.
     pub fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::new(self.options()?)?)
+    }
+
+    /// Returns how to talk to registries.
+    pub fn options(&self) -> Result<Options, Failure> {
         let mut credentials = Vec::new();
         for text in &self.creds {
             let text = match text.as_str() {
@@ -67,7 +72,7 @@ impl RegistryArgs {
         if !self.tls_verify {
             insecure.push("*".to_owned());
         }
-        Ok(Client::new(Options {
+        Ok(Options {
             auth_file: self.authfile.clone(),
             credentials,
             insecure,
@@ -76,7 +81,7 @@ impl RegistryArgs {
             jobs: self.jobs,
             limit_rate: self.limit_rate,
             ..Options::from_environment()
-        })?)
+        })
     }
 }
 

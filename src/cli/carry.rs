@@ -17,6 +17,7 @@ use super::failure::{Failure, SOME_FAILED, chain};
 use super::patches::{self, Maker};
 use super::printer::{Printer, bytes, counted, quoted};
 use super::progress::Bars;
+use super::target_facts::TargetFactsArgs;
 use super::{interrupt, print_client_warnings};
 
 /// What of the images to pack, and how.
@@ -49,6 +50,8 @@ pub struct CarryArgs {
     /// Reads the finished file from the medium, not from memory, and checks every byte
     #[arg(long)]
     read_back: bool,
+    #[command(flatten)]
+    pub facts: TargetFactsArgs,
 }
 
 #[derive(Clone, Copy, Default, clap::ValueEnum)]
@@ -190,6 +193,10 @@ impl Carrier<'_> {
     ) -> Result<Carried, Failure> {
         let (verb, printer) = (self.verb, self.printer);
         self.announce(&prepared, !self.args.dry_run);
+        if let Err(failure) = self.args.facts.judge(&prepared, printer) {
+            prepared.give_up();
+            return Err(failure);
+        }
         if self.args.dry_run {
             print_plan(verb, &prepared, printer);
             return Ok(Carried {
@@ -249,6 +256,7 @@ impl Carrier<'_> {
                     began,
                     failures: &failures,
                     patches: &patches,
+                    push: self.args.facts.push(&path.display().to_string()),
                 };
                 let code = if written.gaps.is_empty() && failures.is_empty() {
                     if self.tells {
@@ -360,6 +368,8 @@ struct Report<'a> {
     began: Instant,
     failures: &'a [(String, String)],
     patches: &'a PatchReport,
+    /// The push that follows, where the target is known.
+    push: Option<String>,
 }
 
 impl Report<'_> {
@@ -406,7 +416,9 @@ impl Report<'_> {
         ));
         printer.line(&format!("  state    {}, what push should read back", self.written.record.state()));
         if outcome == "DONE" {
-            printer.line(&format!("next: barge verify {}", quoted(&path)));
+            let then =
+                self.push.as_ref().map_or(String::new(), |push| format!("   (then, at the target: {push})"));
+            printer.line(&format!("next: barge verify {}{then}", quoted(&path)));
         }
         let code = if outcome == "DONE" { 0 } else { SOME_FAILED };
         printer.document(
@@ -423,6 +435,7 @@ impl Report<'_> {
                 "failed": self.failed(),
                 "plan": self.summary,
                 "patches": self.patches,
+                "push": self.push,
                 "fetchedBytes": self.written.fetched,
                 "keptBytes": self.written.kept,
                 "syncSeconds": self.written.sync_time.as_secs_f64(),

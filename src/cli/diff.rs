@@ -64,6 +64,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 }
 
 fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
+    args.carry.facts.check()?;
     let client = args.registry.client()?;
     if args.each {
         return each::run(args, &client, printer);
@@ -100,6 +101,7 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         let options = target.options(args, request.as_ref(), Output::Nowhere);
         let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
         carrier.announce(&prepared, false);
+        args.carry.facts.judge(&prepared, printer)?;
         let comparison = far_side.compare(&prepared.graph, prepared.removed());
         let next = format!("{} -o FILE.barge", typed());
         let code = print_comparison(&comparison, &prepared.state(), args, Some(next), printer);

@@ -44,6 +44,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
+    args.carry.facts.check()?;
     let chain = open_chain(&args.bundles, None)?;
     note_failed(&chain, printer);
     let (union, wishes) = wishes(&chain, &args.image, args.work.workshop()?)?;

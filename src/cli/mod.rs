@@ -5,6 +5,7 @@ mod base;
 mod bundles;
 mod carry;
 mod diff;
+mod doctor;
 mod failure;
 mod inspect;
 mod interrupt;
@@ -16,6 +17,7 @@ mod printer;
 mod progress;
 mod push;
 mod resources;
+mod target_facts;
 mod verify;
 mod work;
 
@@ -63,6 +65,7 @@ enum Verb {
     Mirror(Box<push::MirrorArgs>),
     Inventory(Box<inventory::Args>),
     Resources(Box<resources::Args>),
+    Doctor(Box<doctor::Args>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Inventory(args) => inventory::run(&args, &printer),
         Verb::Resources(args) => resources::run(&args, &printer),
+        Verb::Doctor(args) => doctor::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

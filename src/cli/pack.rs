@@ -51,6 +51,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
+    args.carry.facts.check()?;
     let client = args.registry.client()?;
     let request = args.base.request()?;
     let opened = open(args, request.as_ref(), &client)?;

@@ -17,7 +17,8 @@ use barge::select::{Attachments, Wanted};
 
 use self::job::Job;
 use self::papers::{PaperArgs, Papers};
-use self::target::{TargetArgs, destination};
+use self::target::TargetArgs;
+pub(super) use self::target::destination;
 use super::args::{RegistryArgs, parse_platform};
 use super::bundles::{note_failed, open_chain, sources, wishes};
 use super::failure::Failure;

@@ -15,5 +15,5 @@ mod patches;
 mod reader;
 mod rebuilt;
 mod record;
-mod text;
+pub mod text;
 pub mod walk;

@@ -74,6 +74,7 @@ fn a_real_registry_speaks_tls_and_asks_for_a_password() {
         tls: true,
         inmemory_cache: true,
         storage: None,
+        ..RegistryOptions::default()
     });
     let (content, index) = two_platforms(false);
     registry.push("demo/app", &content, &index, Some("v1"));

@@ -103,6 +103,6 @@ impl TargetArgs {
 }
 
 /// Reads the registry and the path below it.
-pub(super) fn destination(text: &str) -> Result<Destination, Failure> {
+pub(in crate::cli) fn destination(text: &str) -> Result<Destination, Failure> {
     text.parse().map_err(|error: NamingError| Failure::new(2, "input", &error))
 }

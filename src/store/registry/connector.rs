@@ -38,12 +38,7 @@ pub(super) fn config(
     identity: Option<&Identity>,
 ) -> Result<Arc<ClientConfig>, String> {
     let provider = Arc::new(ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(own.iter().chain(system).cloned());
-    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| error.to_string())?;
-    let verifier = Arc::new(OwnCertificates { inner, own: own.to_vec() });
+    let verifier = verifier(own, system)?;
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(rustls::ALL_VERSIONS)
         .map_err(|error| error.to_string())?
@@ -58,11 +53,70 @@ pub(super) fn config(
     Ok(Arc::new(config))
 }
 
+/// Returns what judges the certificates of servers.
+pub(super) fn verifier(
+    own: &[CertificateDer<'static>],
+    system: &[CertificateDer<'static>],
+) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(own.iter().chain(system).cloned());
+    let provider = Arc::new(ring::default_provider());
+    // Without any authority nothing is trusted, which is an answer too.
+    if roots.is_empty() {
+        return Ok(Arc::new(Nobody(provider)));
+    }
+    let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(OwnCertificates { inner, own: own.to_vec() }))
+}
+
 /// The usual verification, and after it the exception this module is for.
 #[derive(Debug)]
 struct OwnCertificates {
     inner: Arc<WebPkiServerVerifier>,
     own: Vec<CertificateDer<'static>>,
+}
+
+/// Trusts nobody.
+#[derive(Debug)]
+struct Nobody(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for Nobody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Err(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 impl ServerCertVerifier for OwnCertificates {

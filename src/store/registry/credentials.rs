@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -50,10 +50,22 @@ impl Credential {
     }
 }
 
+/// Where credentials come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// They were given directly.
+    Given,
+    /// They stand in this file, or in a helper's keeping that it names.
+    File(PathBuf),
+}
+
 /// One credential file, read once.
 struct File {
+    path: PathBuf,
     content: Vec<u8>,
     keys: HashSet<String>,
+    /// Registries whose credentials a helper keeps.
+    helped: HashSet<String>,
 }
 
 /// The credentials of all registries, looked up when first asked for.
@@ -64,7 +76,7 @@ pub(super) struct Credentials {
 }
 
 /// The result of one look-up, made while its lock is held: helpers can take seconds.
-type Found = Mutex<Option<Option<Credential>>>;
+type Found = Mutex<Option<Option<(Credential, CredentialSource)>>>;
 
 impl Credentials {
     /// Reads the files. One that was named must be there and be valid; a default one may be absent, and becomes a
@@ -93,6 +105,25 @@ impl Credentials {
     /// Finds the credential for a repository: given ones first, then the files' entries, the longest matching
     /// namespace first (containers-auth.json, "auths").
     pub fn find(&self, registry: &str, repository: &str, warn: &dyn Fn(String)) -> Option<Credential> {
+        self.look_up(registry, repository, warn).map(|(credential, _)| credential)
+    }
+
+    /// Tells where the credential for a repository comes from.
+    pub fn source(
+        &self,
+        registry: &str,
+        repository: &str,
+        warn: &dyn Fn(String),
+    ) -> Option<CredentialSource> {
+        self.look_up(registry, repository, warn).map(|(_, source)| source)
+    }
+
+    fn look_up(
+        &self,
+        registry: &str,
+        repository: &str,
+        warn: &dyn Fn(String),
+    ) -> Option<(Credential, CredentialSource)> {
         let given = |exact: bool| {
             self.given.iter().find(|(host, _)| match host {
                 Some(host) => exact && same_registry(host, registry),
@@ -100,7 +131,7 @@ impl Credentials {
             })
         };
         if let Some((_, credential)) = given(true).or_else(|| given(false)) {
-            return Some(credential.clone());
+            return Some((credential.clone(), CredentialSource::Given));
         }
         let mut path = format!("{registry}/{repository}");
         let mut namespace = None;
@@ -132,15 +163,21 @@ impl Credentials {
         credential
     }
 
-    fn ask(&self, names: &[String], registry: &str, warn: &dyn Fn(String)) -> Option<Credential> {
+    fn ask(
+        &self,
+        names: &[String],
+        registry: &str,
+        warn: &dyn Fn(String),
+    ) -> Option<(Credential, CredentialSource)> {
         for file in &self.files {
+            let found = |credential| Some((credential, CredentialSource::File(file.path.clone())));
             for name in names {
                 match docker_credential::get_credential_from_reader(&file.content[..], name) {
                     Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => {}
-                    Ok(DockerCredential::IdentityToken(token)) => return Some(Credential::Identity(token)),
+                    Ok(DockerCredential::IdentityToken(token)) => return found(Credential::Identity(token)),
                     Ok(DockerCredential::UsernamePassword(user, password)) => {
                         // Docker pads the decoded text with NUL bytes.
-                        return Some(Credential::new(&user, password.trim_end_matches('\0')));
+                        return found(Credential::new(&user, password.trim_end_matches('\0')));
                     }
                     Err(CredentialRetrievalError::NoCredentialConfigured) => {}
                     // The helpers' own words for "nothing stored" (docker-credential-helpers).
@@ -179,12 +216,45 @@ fn read(path: &Path) -> Result<File> {
         place: path.display().to_string(),
         why: "it is not a credential file (JSON)".to_owned(),
     })?;
-    let keys = parsed
-        .get("auths")
-        .and_then(serde_json::Value::as_object)
-        .map(|auths| auths.keys().cloned().collect())
-        .unwrap_or_default();
-    Ok(File { content, keys })
+    let keys = |field: &str| {
+        parsed
+            .get(field)
+            .and_then(serde_json::Value::as_object)
+            .map(|auths| auths.keys().cloned().collect())
+            .unwrap_or_default()
+    };
+    Ok(File { path: path.to_owned(), content, keys: keys("auths"), helped: keys("credHelpers") })
+}
+
+/// A credential file, without what it keeps.
+#[derive(Debug)]
+pub struct CredentialFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The registries and namespaces that it or a helper has credentials for, sorted; or why it can't be read.
+    pub entries: Result<Vec<String>>,
+}
+
+/// Lists the credential files that are there. No secret is handed out, and no helper run.
+#[must_use]
+pub fn credential_files(options: &Options) -> Vec<CredentialFile> {
+    let paths = match &options.auth_file {
+        Some(path) => std::slice::from_ref(path),
+        None => &options.default_auth_files[..],
+    };
+    let files = paths.iter().map(|path| CredentialFile {
+        path: path.clone(),
+        entries: read(path).map(|file| {
+            let mut entries: Vec<String> = file.keys.union(&file.helped).cloned().collect();
+            entries.sort();
+            entries
+        }),
+    });
+    files
+        .filter(|file| {
+            !matches!(&file.entries, Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound)
+        })
+        .collect()
 }
 
 #[cfg(test)]

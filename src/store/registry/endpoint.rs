@@ -114,7 +114,8 @@ impl Endpoint {
         }
     }
 
-    fn candidates(&self) -> Vec<Base> {
+    /// Returns where the API may answer, in the order in which it is tried.
+    pub fn candidates(&self) -> Vec<Base> {
         let host = if self.name == DEFAULT_REGISTRY { HUB_API } else { &self.name };
         let insecure = self.http.options.is_insecure(&self.name);
         let base = |tls, insecure| Base { origin: Origin::new(tls, host), insecure };

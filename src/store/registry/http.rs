@@ -24,8 +24,6 @@ const MAX_REDIRECTS: u32 = 5;
 const EXPECT_FROM: u64 = 1024 * 1024;
 /// How often a host may let `Expect` time out before it is no longer asked.
 const EXPECT_CHANCES: u32 = 2;
-/// How many times the idle time-out a server may think about an upload: hashing many gigabytes takes minutes.
-const UPLOAD_PATIENCE: u32 = 15;
 /// How many different warnings are kept.
 const MAX_WARNINGS: usize = 100;
 
@@ -76,6 +74,8 @@ pub(super) struct Answer {
     pub url: Url,
     /// Whether a redirect led to another origin.
     pub foreign: bool,
+    /// The longest time to wait before asking again, whatever the server asks for.
+    longest_wait: Duration,
 }
 
 /// Why there is no answer.
@@ -144,6 +144,11 @@ impl Http {
             hosts: Mutex::default(),
             warnings: Mutex::new(warnings),
         }
+    }
+
+    /// Returns what servers are trusted by.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     fn host(&self, origin: &Origin, insecure: bool) -> Arc<Host> {
@@ -233,7 +238,7 @@ impl Http {
         }
         let request = request.body(body).map_err(|error| Failure::Network(error.into()))?;
         let patience = if matches!(*method, Method::PUT | Method::PATCH) {
-            self.options.idle_timeout.saturating_mul(UPLOAD_PATIENCE)
+            self.options.idle_timeout.saturating_mul(self.options.upload_patience)
         } else {
             self.options.idle_timeout
         }
@@ -254,6 +259,7 @@ impl Http {
             body,
             url: url.clone(),
             foreign: false,
+            longest_wait: self.options.longest_wait,
         };
         if answer.status == 429 {
             host.places.too_many(answer.retry_after().unwrap_or_default());
@@ -390,9 +396,10 @@ impl Answer {
         value.split(';').next().unwrap_or_default().trim()
     }
 
-    /// Returns how long the server asks to wait.
+    /// Returns how long the server asks to wait, as far as that is done.
     pub fn retry_after(&self) -> Option<Duration> {
-        retry::retry_after(self.header("Retry-After")?, SystemTime::now())
+        let asked = retry::retry_after(self.header("Retry-After")?, SystemTime::now())?;
+        Some(asked.min(self.longest_wait))
     }
 
     /// Returns the body's reader.

@@ -11,8 +11,10 @@
 //!
 //! # Map
 //! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
-//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API.
+//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API, `probe`
+//! and `certificate` what finds out what a registry is like.
 
+mod certificate;
 mod challenge;
 mod connector;
 mod credentials;
@@ -21,6 +23,7 @@ mod http;
 mod limits;
 mod messages;
 mod options;
+mod probe;
 mod pull;
 mod push;
 mod referrers;
@@ -38,11 +41,14 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
+pub use self::certificate::{Certificate, Distrust};
 use self::credentials::Credentials;
+pub use self::credentials::{CredentialFile, CredentialSource, credential_files};
 use self::endpoint::{Endpoint, Purpose};
 use self::http::Http;
 use self::limits::lock;
 pub use self::options::Options;
+pub use self::probe::{Hello, Reach, Wants};
 pub use self::pull::RawManifest;
 pub use self::push::{Mount, OpenBody, PutManifest, UploadSession};
 pub use self::referrers::Referrers;

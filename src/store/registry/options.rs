@@ -4,10 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::retry::LONGEST_ASKED;
+
 /// How often a failed request is made again: enough for a restart of the server behind a balancer.
 const RETRY_TIMES: u32 = 4;
 /// How long nothing may arrive or leave: longer than the pauses of a busy registry, shorter than a person's patience.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How many times the idle time-out a server may think about an upload: hashing many gigabytes takes minutes.
+const UPLOAD_PATIENCE: u32 = 15;
 /// Requests to one host at a time: saturates a gigabit link in trials, and few registries answer it with 429.
 const JOBS: usize = 8;
 /// Size of the pieces of a chunked upload: under the 100 MB body limit that proxies commonly have.
@@ -35,6 +39,10 @@ pub struct Options {
     pub retry_times: u32,
     /// How long a connection may stand still.
     pub idle_timeout: Duration,
+    /// How many times the idle time-out a server may think about what it was sent.
+    pub upload_patience: u32,
+    /// The longest time that is waited before a request is made again, whatever the server asks for.
+    pub longest_wait: Duration,
     /// The most requests to one host at the same time.
     pub jobs: usize,
     /// Bytes per second over all transfers, both directions together.
@@ -58,6 +66,8 @@ impl Default for Options {
             cert_dir: None,
             retry_times: RETRY_TIMES,
             idle_timeout: IDLE_TIMEOUT,
+            upload_patience: UPLOAD_PATIENCE,
+            longest_wait: LONGEST_ASKED,
             jobs: JOBS,
             limit_rate: None,
             chunk_threshold: u64::MAX,
@@ -109,6 +119,8 @@ impl fmt::Debug for Options {
             .field("cert_dir", &self.cert_dir)
             .field("retry_times", &self.retry_times)
             .field("idle_timeout", &self.idle_timeout)
+            .field("upload_patience", &self.upload_patience)
+            .field("longest_wait", &self.longest_wait)
             .field("jobs", &self.jobs)
             .field("limit_rate", &self.limit_rate)
             .field("chunk_threshold", &self.chunk_threshold)

@@ -7,7 +7,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest wait that is not asked for by the server.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// The longest wait a server may ask for: a bound, so that a `Retry-After` of a year is not a hang.
-const LONGEST_ASKED: Duration = Duration::from_secs(300);
+pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
 /// Returns whether a status says that the same request may succeed later.
 pub(super) fn is_transient(status: u16) -> bool {

@@ -1,5 +1,6 @@
 //! Trust roots, client certificates, and the HTTP agents built on them.
 
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use ureq::unversioned::transport::{ConnectProxyConnector, Connector as _, TcpCon
 use ureq::{Agent, Proxy};
 
 use super::super::{Result, StoreError};
+use super::certificate::{self, Certificate as Shown};
 use super::connector::{self, Identity, TlsConnector, check_identity};
 use super::options::Options;
 use super::url::Origin;
@@ -109,7 +111,7 @@ impl Trust {
             .user_agent(concat!("barge/", env!("CARGO_PKG_VERSION")))
             // A proxy that compresses what it passes on would break digests.
             .accept_encoding("identity")
-            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT.min(idle.max(Duration::from_secs(1)))))
             .timeout_per_read(Some(idle))
             .timeout_per_write(Some(idle))
             .timeout_await_100(Some(EXPECT_TIMEOUT.min(idle / 2)))
@@ -131,6 +133,16 @@ impl Trust {
                 .chain(TcpConnector::default())
                 .chain(TlsConnector(connector::config(&own, &system, identity)));
         Agent::with_parts(config, chain, DefaultResolver::default())
+    }
+}
+
+impl Trust {
+    /// Begins TLS on a connection and reads the certificate that comes, trusted or not.
+    pub fn certificate(&self, stream: TcpStream, host: &str) -> std::result::Result<Shown, String> {
+        let own: Vec<CertificateDer<'static>> =
+            self.extra.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec())).collect();
+        let system = rustls_native_certs::load_native_certs().certs;
+        certificate::read(stream, host, &connector::verifier(&own, &system)?)
     }
 }
 

@@ -449,7 +449,7 @@ impl Upload<'_, '_> {
 }
 
 /// Reads the `Range: 0-b` of an upload's status: the number of bytes there.
-fn reached(range: &str) -> Option<u64> {
+pub(super) fn reached(range: &str) -> Option<u64> {
     let range = range.trim();
     let range = range.strip_prefix("bytes").map_or(range, |rest| rest.trim_start_matches(['=', ' ']));
     range.split_once('-')?.1.trim().parse::<u64>().ok()?.checked_add(1)

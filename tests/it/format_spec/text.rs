@@ -13,12 +13,13 @@ use crate::support::images::plain_layer;
 use crate::support::peers::{RealRegistry, command, run};
 
 /// The texts, with the letter of their requirements.
-const TEXTS: [(&str, &str); 5] = [
+const TEXTS: [(&str, &str); 6] = [
     ("B", include_str!("../../../format-spec/bundle.md")),
     ("G", include_str!("../../../format-spec/gzip.md")),
     ("P", include_str!("../../../format-spec/patch.md")),
     ("I", include_str!("../../../format-spec/inventory.md")),
     ("R", include_str!("../../../format-spec/request.md")),
+    ("T", include_str!("../../../format-spec/target.md")),
 ];
 const RECORD: &str = include_str!("../../../format-spec/barge.schema.json");
 const INVENTORY: &str = include_str!("../../../format-spec/barge-inventory.schema.json");
@@ -201,7 +202,7 @@ fn faults(record: &Value) -> Vec<String> {
 }
 
 /// What of a document does not fit a schema.
-fn faults_by(schema: &str, record: &Value) -> Vec<String> {
+pub fn faults_by(schema: &str, record: &Value) -> Vec<String> {
     let schema: Value = serde_json::from_str(schema).unwrap();
     let mut checker = Checker { schema: schema.clone(), faults: Vec::new(), patterns: Vec::new() };
     checker.check(&schema, record, "");

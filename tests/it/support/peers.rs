@@ -116,6 +116,11 @@ pub fn gnu_tar<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
 
 /// Makes a certificate authority (`ca.crt`) and a certificate of it for 127.0.0.1 and localhost (`tls.crt`, `tls.key`).
 pub fn make_certificate(directory: &Path) {
+    make_certificate_for(directory, 3650);
+}
+
+/// The same, good for so many days.
+pub fn make_certificate_for(directory: &Path, days: u32) {
     let text = "[req]\ndistinguished_name = dn\n[dn]\n\
         [ca]\nbasicConstraints = critical, CA:TRUE\nkeyUsage = critical, keyCertSign\nsubjectKeyIdentifier = hash\n\
         [leaf]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1, DNS:localhost\n\
@@ -125,7 +130,7 @@ pub fn make_certificate(directory: &Path) {
         run(command("openssl")
             .current_dir(directory)
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-            .args(["-nodes", "-days", "3650", "-config", "openssl.cnf", "-extensions", extensions])
+            .args(["-nodes", "-days", &days.to_string(), "-config", "openssl.cnf", "-extensions", extensions])
             .args(["-subj", &format!("/CN=barge test {name}")])
             .args(["-out", &format!("{name}.crt"), "-keyout", &format!("{name}.key")])
             .args(more));
@@ -144,6 +149,12 @@ pub struct RegistryOptions {
     /// Caches blob descriptors in memory, as Debian's stock configuration does: it then goes on saying that a blob is
     /// there after its data went away.
     pub inmemory_cache: bool,
+    /// The certificate of [`RegistryOptions::tls`] ends in a few days.
+    pub short_lived: bool,
+    /// Takes nothing: maintenance mode.
+    pub read_only: bool,
+    /// Deleting is disabled, as without a word about it in the configuration.
+    pub keeps: bool,
     /// Starts on this storage folder, one that another registry of the test left (and keeps it).
     pub storage: Option<PathBuf>,
 }
@@ -169,7 +180,7 @@ impl RealRegistry {
         let storage = options.storage.clone().unwrap_or_else(|| directory.path().join("storage"));
         fs::create_dir_all(&storage).unwrap();
         if options.tls {
-            make_certificate(directory.path());
+            make_certificate_for(directory.path(), if options.short_lived { 5 } else { 3650 });
         }
         if options.auth {
             fs::write(directory.path().join("htpasswd"), HTPASSWD).unwrap();
@@ -285,8 +296,12 @@ fn configuration(
 ) -> String {
     let mut text = format!(
         "version: 0.1\nlog: {{ level: warn, accesslog: {{ disabled: false }} }}\nstorage:\n  \
-         filesystem: {{ rootdirectory: {storage:?} }}\n  delete: {{ enabled: true }}\n"
+         filesystem: {{ rootdirectory: {storage:?} }}\n  delete: {{ enabled: {} }}\n",
+        !options.keeps
     );
+    if options.read_only {
+        text += "  maintenance: { readonly: { enabled: true } }\n";
+    }
     if options.inmemory_cache {
         text += "  cache: { blobdescriptor: inmemory }\n";
     }

@@ -297,6 +297,13 @@ impl Hostile {
         repository.map(|r| r.tags.clone()).unwrap_or_default()
     }
 
+    /// How many blobs, manifests and tags a repository has.
+    pub fn counts(&self, repository: &str) -> (usize, usize, usize) {
+        let store = self.server.store();
+        let repository = store.repositories.get(repository);
+        repository.map(|r| (r.blobs.len(), r.manifests.len(), r.tags.len())).unwrap_or_default()
+    }
+
     /// The names of all repositories.
     pub fn repositories(&self) -> Vec<String> {
         self.server.store().repositories.keys().cloned().collect()
