@@ -181,7 +181,7 @@ pub enum SurveyError {
 /// What was learnt.
 #[derive(Debug)]
 pub struct Survey {
-    /// The resolved names, sorted by their text, each once.
+    /// The resolved names, sorted by their text, each once for each choice of platforms.
     pub roots: Vec<Root>,
     /// The names that could not be had, with the reason.
     pub failures: Vec<Failure>,
@@ -363,14 +363,22 @@ impl Survey {
     }
 }
 
-/// Sorts by name; the same image under the same name is one, two images under one name are an error.
+/// Sorts by name; the same image under the same name is one (but for platforms, which add up), two images under one name
+/// are an error.
 fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
     roots.sort_by_cached_key(|root| {
         let reference = root.reference.as_ref().map(ToString::to_string);
-        (root.name.to_string(), root.root.digest.clone(), reference, root.source)
+        (root.name.to_string(), root.root.digest.clone(), root.platforms.clone(), reference, root.source)
     });
-    roots.dedup_by(|second, first| second.name == first.name && second.root.digest == first.root.digest);
-    match roots.windows(2).find(|pair| pair[0].name == pair[1].name) {
+    let is_same = |a: &Root, b: &Root| a.name == b.name && a.root.digest == b.root.digest;
+    roots.dedup_by(|second, first| {
+        let is_again = is_same(first, second) && first.platforms == second.platforms;
+        if is_again {
+            first.part = first.part.max(second.part);
+        }
+        is_again
+    });
+    match roots.windows(2).find(|pair| pair[0].name == pair[1].name && !is_same(&pair[0], &pair[1])) {
         Some(pair) => Err(SurveyError::NameClash {
             name: pair[0].name.clone(),
             first: pair[0].root.digest.clone(),

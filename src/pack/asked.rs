@@ -108,9 +108,10 @@ impl Asked {
         let mut lines = self.arguments.clone();
         if lines.is_empty() {
             let place = |wish: &Wish| self.sources[wish.source].place();
-            lines.extend(
-                self.wishes.iter().map(|wish| format!("{} {} {}", wish.name, place(wish), wish.selector)),
-            );
+            lines.extend(self.wishes.iter().map(|wish| {
+                let own: Vec<String> = wish.platforms.iter().map(|platform| format!(" {platform}")).collect();
+                format!("{} {} {}{}", wish.name, place(wish), wish.selector, own.concat())
+            }));
             lines.dedup();
         }
         let mut platforms: Vec<String> =
@@ -147,8 +148,8 @@ pub(super) struct Selection<'a> {
 }
 
 impl Select for Selection<'_> {
-    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
-        let mut keep = self.wanted.children(children);
+    fn children(&self, children: &[Descriptor], wanted: &[Platform]) -> Vec<bool> {
+        let mut keep = self.wanted.children(children, wanted);
         if let Some(union) = self.union {
             for (keep, child) in keep.iter_mut().zip(children) {
                 *keep &= union.still_ships(&child.digest);
