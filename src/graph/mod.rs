@@ -18,7 +18,7 @@ use indexmap::IndexMap;
 
 use crate::oci::{Descriptor, Digest, Platform, Reference};
 use crate::select::{Reason, Select};
-pub use part::Part;
+pub use part::{Change, Part};
 use patched::Patches;
 use reliance::Reliance;
 use survey::Survey;
@@ -115,6 +115,8 @@ pub struct Graph {
     runnable: HashMap<NodeId, bool>,
     /// The images, sorted by name.
     pub images: Vec<Image>,
+    /// Digests that were changed on purpose, sorted by image and old digest.
+    pub changed: Vec<Change>,
     /// What the graph relies on at the far side; none where it relies on nothing.
     pub reliance: Option<Reliance>,
     patches: Patches,

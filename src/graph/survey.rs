@@ -164,7 +164,7 @@ pub enum SurveyError {
         source: Arc<StoreError>,
     },
     /// Two different things are to travel under one name.
-    #[error("{name} was asked for twice and means two different images: {first} and {second}")]
+    #[error("{name} was asked for twice and means two different images: {first} and {second}{}", places(.said))]
     NameClash {
         /// The name.
         name: Reference,
@@ -172,10 +172,28 @@ pub enum SurveyError {
         first: Digest,
         /// The other.
         second: Digest,
+        /// Where it was asked for, as far as that is known.
+        said: Vec<String>,
     },
     /// The spool could not be written or read.
     #[error("the working file of the plan can't be used")]
     Spool(#[from] std::io::Error),
+}
+
+impl SurveyError {
+    /// Says of a name clash where files ask for the name.
+    #[must_use]
+    pub fn said_at(mut self, places: impl Fn(&Reference) -> Vec<String>) -> Self {
+        if let Self::NameClash { name, said, .. } = &mut self {
+            *said = places(name);
+        }
+        self
+    }
+}
+
+/// ` (in PLACE and PLACE)`, or nothing.
+fn places(said: &[String]) -> String {
+    if said.is_empty() { String::new() } else { format!(" (in {})", said.join(" and ")) }
 }
 
 /// What was learnt.
@@ -383,6 +401,7 @@ fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
             name: pair[0].name.clone(),
             first: pair[0].root.digest.clone(),
             second: pair[1].root.digest.clone(),
+            said: Vec::new(),
         }),
         None => Ok(roots),
     }
