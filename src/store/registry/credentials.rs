@@ -111,6 +111,19 @@ impl Credentials {
         if let Some((_, credential)) = given(true).or_else(|| given(false)) {
             return Some(credential.clone());
         }
+        self.in_files(registry, repository, warn)
+    }
+
+    /// Finds the credential that is for exactly this host: not one that was given for every registry.
+    pub fn of_host(&self, host: &str, warn: &dyn Fn(String)) -> Option<Credential> {
+        let mut given = self.given.iter();
+        match given.find(|(name, _)| name.as_deref().is_some_and(|name| same_registry(name, host))) {
+            Some((_, credential)) => Some(credential.clone()),
+            None => self.in_files(host, "", warn),
+        }
+    }
+
+    fn in_files(&self, registry: &str, repository: &str, warn: &dyn Fn(String)) -> Option<Credential> {
         let mut path = format!("{registry}/{repository}");
         // A file of the registry's own goes before those for all.
         let speaks = |(at, (rule, _)): (usize, &(Rule, File))| Some((rule.speaks_of(&path)?, at));

@@ -12,11 +12,12 @@
 //! # Map
 //! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
 //! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API; `places`
-//! knows which mirrors stand for a repository.
+//! knows which mirrors stand for a repository; `document` reads what lies beside registries: chart repositories.
 
 mod challenge;
 mod connector;
 mod credentials;
+mod document;
 mod endpoint;
 mod http;
 mod limits;
@@ -41,9 +42,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use self::credentials::Credentials;
+pub use self::document::Site;
 use self::endpoint::{Endpoint, Purpose};
 use self::http::Http;
 use self::limits::lock;
+pub(crate) use self::messages::clean as clean_text;
 pub use self::options::Options;
 pub use self::places::{Places, Rule};
 pub use self::pull::RawManifest;
