@@ -10,6 +10,7 @@ mod inspect;
 mod interrupt;
 mod inventory;
 mod merge;
+mod naming;
 mod pack;
 mod patches;
 mod printer;
