@@ -14,6 +14,7 @@
 //! | [`stocktake`] | what a live registry holds, by its manifests → an [`inventory`] | know of terminals |
 //! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
+//! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
@@ -31,6 +32,7 @@ pub mod base;
 pub mod bundle;
 pub mod catalog;
 pub mod delta;
+pub mod emit;
 pub mod graph;
 pub mod input;
 pub mod inventory;

@@ -28,6 +28,8 @@ pub struct Opened {
     pub wishes: Vec<Wish>,
     /// The bundles with a record among the places, by their number.
     pub bundles: HashMap<usize, Arc<Bundle>>,
+    /// What was named to open them, by their number; nothing for what barge made itself.
+    pub places: HashMap<usize, Place>,
     /// The arguments themselves, in words that say the same for the same meaning.
     pub arguments: Vec<String>,
     /// What people should know, e.g. that a manifest was made.
@@ -130,7 +132,8 @@ impl<'a> Opener<'a> {
     /// Returns what was opened.
     #[must_use]
     pub fn finish(self) -> Opened {
-        self.opened
+        let places = self.places.into_iter().map(|(place, at)| (at, place)).collect();
+        Opened { places, ..self.opened }
     }
 
     fn registry(&mut self, name: &RepositoryName) -> usize {
