@@ -14,6 +14,7 @@
 //! | [`stocktake`] | what a live registry holds, by its manifests → an [`inventory`] | know of terminals |
 //! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
+//! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
 //! | [`chart`] | Helm charts as artifacts, and the images they need | run helm unasked |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
@@ -33,6 +34,7 @@ pub mod bundle;
 pub mod catalog;
 pub mod chart;
 pub mod delta;
+pub mod emit;
 pub mod graph;
 pub mod input;
 pub mod inventory;

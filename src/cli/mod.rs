@@ -10,8 +10,10 @@ mod inspect;
 mod interrupt;
 mod inventory;
 mod merge;
+mod naming;
 mod pack;
 mod patches;
+mod plan;
 mod printer;
 mod progress;
 mod push;
@@ -61,6 +63,7 @@ enum Verb {
     Push(Box<push::PushArgs>),
     Mirror(Box<push::MirrorArgs>),
     Inventory(Box<inventory::Args>),
+    Plan(Box<plan::Args>),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -91,6 +94,7 @@ pub fn main() -> ExitCode {
         Verb::Push(args) => push::run_push(&args, &printer),
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Inventory(args) => inventory::run(&args, &printer),
+        Verb::Plan(args) => plan::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

@@ -17,10 +17,11 @@ use barge::select::{Attachments, Wanted};
 
 use self::job::Job;
 use self::papers::{PaperArgs, Papers};
-use self::target::{TargetArgs, destination};
+use self::target::TargetArgs;
 use super::args::{RegistryArgs, parse_platform};
 use super::bundles::{note_failed, open_chain, sources, wishes};
 use super::failure::Failure;
+use super::naming::destination;
 use super::printer::{Printer, quoted};
 use super::work::WorkArgs;
 

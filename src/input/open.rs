@@ -44,6 +44,8 @@ pub struct Opened {
     pub wishes: Vec<Wish>,
     /// The bundles with a record among the places, by their number.
     pub bundles: HashMap<usize, Arc<Bundle>>,
+    /// What was named to open them, by their number; nothing for what barge made itself.
+    pub places: HashMap<usize, Place>,
     /// The arguments themselves, in words that say the same for the same meaning.
     pub arguments: Vec<String>,
     /// What people should know, e.g. that a manifest was made.
@@ -204,7 +206,8 @@ impl<'a> Opener<'a> {
     pub fn finish(mut self) -> Opened {
         let blocked = std::mem::take(&mut self.blocked);
         leave_out(&mut self.opened, &blocked);
-        self.opened
+        let places = self.places.into_iter().map(|(place, at)| (at, place)).collect();
+        Opened { places, ..self.opened }
     }
 
     pub(super) fn registry(&mut self, name: &RepositoryName) -> usize {

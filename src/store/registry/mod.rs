@@ -85,6 +85,12 @@ impl Client {
         })))
     }
 
+    /// Returns whether a registry may be spoken to in plain HTTP, or with a certificate that nobody vouches for.
+    #[must_use]
+    pub fn is_insecure(&self, registry: &str) -> bool {
+        is_loopback(registry) || self.0.http.options.is_insecure(registry)
+    }
+
     /// Returns a repository, to be read or written. Talks to nobody.
     #[must_use]
     pub fn repository(&self, name: &RepositoryName, access: Access) -> Repository {
