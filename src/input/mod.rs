@@ -1,13 +1,17 @@
-//! What users bring: arguments and lists, read into what a survey asks for.
+//! What users bring: arguments and files, read into what a survey asks for.
 
 mod argument;
+mod choice;
+pub mod file;
 mod open;
 mod order;
 mod pin;
 mod registry;
+mod size;
 
 pub use crate::store::is_attached_tag;
 pub use argument::{Argument, InputError, Place, is_file, parse_argument, read_list};
+pub use file::{FileError, read as read_order};
 pub use open::{OpenError, Opened, Opener};
 pub use order::{
     Blocked, CatalogOrder, ChartOrder, ChartPlace, Defaults, ImageOrder, Order, RegistryOrder, ReleaseOrder,
@@ -16,3 +20,4 @@ pub use order::{
 pub use pin::pin;
 pub(crate) use registry::wish;
 pub use registry::{RegistryArgument, RegistryListing, RegistryPlace, list_registry};
+pub use size::parse_size;
