@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 pub use barge::input::parse_size;
 use barge::oci::Platform;
-use barge::store::registry::{Client, Options};
+use barge::store::registry::{Client, Options, Rule};
 
 use super::failure::Failure;
 
@@ -41,6 +41,11 @@ pub struct RegistryArgs {
 impl RegistryArgs {
     /// Makes the client.
     pub fn client(&self) -> Result<Client, Failure> {
+        self.client_with(Vec::new())
+    }
+
+    /// Makes the client, with what files say of certain registries.
+    pub fn client_with(&self, rules: Vec<Rule>) -> Result<Client, Failure> {
         let mut credentials = Vec::new();
         for text in &self.creds {
             let text = match text.as_str() {
@@ -71,6 +76,7 @@ impl RegistryArgs {
         Ok(Client::new(Options {
             auth_file: self.authfile.clone(),
             credentials,
+            rules,
             insecure,
             cert_dir: self.cert_dir.clone(),
             retry_times: self.retry_times,
