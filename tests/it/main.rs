@@ -8,6 +8,7 @@
     reason = "matters of taste, which tests are spared"
 )]
 
+mod bring;
 mod bundles;
 mod charts;
 mod damage;
