@@ -10,6 +10,7 @@ mod fbc;
 pub mod files;
 mod filter;
 mod model;
+pub mod rebuild;
 mod select;
 #[cfg(test)]
 mod testing;

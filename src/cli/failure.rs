@@ -136,6 +136,11 @@ impl From<OpenError> for Failure {
                 ReleaseError::Store(error) => error.into(),
                 error => Self::new(BAD_INPUT, "release", &error),
             },
+            OpenError::Catalog(_) | OpenError::Rebuild(_) => Self::new(BAD_INPUT, "catalog", &error),
+            OpenError::Filter { ref catalog, .. } => {
+                let next = format!("barge catalog list {catalog}");
+                Self::new(BAD_INPUT, "filter", &error).next(next)
+            }
             OpenError::NotOne { .. } => Self::new(BAD_INPUT, "not-one", &error)
                 .hint("say which: oci:DIR:NAME, or a reference with a tag or a digest"),
             OpenError::NoTag { .. } => Self::new(BAD_INPUT, "no-tag", &error)

@@ -7,7 +7,7 @@ use barge::input::{
     ChartOrder, ChartPlace, Fill, InputError, Opened, Opener, Order, ReleaseOrder, parse_argument, read_list,
     read_order,
 };
-use barge::oci::RepositoryName;
+use barge::oci::{Platform, RepositoryName};
 use barge::pack::Asked;
 use barge::push::sparse::Policy;
 use barge::select::Attachments;
@@ -111,7 +111,7 @@ impl FillArgs {
             }
         }
         let fill = Fill {
-            has_platforms: false,
+            platforms: Vec::new(),
             chart_images: self.chart_images.clone(),
             render_charts: self.render_charts,
             scratch: std::env::temp_dir(),
@@ -189,7 +189,7 @@ impl Orders {
     pub fn open<'a>(
         &self,
         named: Named<'_>,
-        has_platforms: bool,
+        platforms: &[Platform],
         client: &'a Client,
     ) -> Result<Opener<'a>, Failure> {
         let mut opener = Opener::new(client);
@@ -209,7 +209,7 @@ impl Orders {
                 .map_err(|error| Failure::new(2, "input", &InputError::Reference(text.clone(), error)))?;
             opener.add_all_tags(&name)?;
         }
-        let fill = Fill { has_platforms, ..self.fill.clone() };
+        let fill = Fill { platforms: platforms.to_vec(), ..self.fill.clone() };
         for order in self.files.iter().map(|(_, order)| order).chain([&self.flags]) {
             opener.add_order(order, &fill)?;
         }

@@ -1,5 +1,6 @@
 //! Filling orders: from what files ask for to what a survey asks for.
 
+mod catalogs;
 mod parts;
 
 use std::collections::hash_map::Entry;
@@ -16,8 +17,8 @@ use crate::store::registry::Rule;
 /// What goes before whatever a file says.
 #[derive(Debug, Clone, Default)]
 pub struct Fill {
-    /// Whether the command line says which platforms are wanted of all: a file's defaults then don't count.
-    pub has_platforms: bool,
+    /// The platforms that the command line wants of all; where there are any, a file's defaults don't count.
+    pub platforms: Vec<Platform>,
     /// A list of the images of charts for which there is no other.
     pub chart_images: Option<PathBuf>,
     /// Whether all charts are rendered to find their images.
@@ -64,7 +65,7 @@ impl Opener<'_> {
     /// # Errors
     /// [`OpenError`], with the place in the file.
     pub fn add_order(&mut self, order: &Order, fill: &Fill) -> Result<(), OpenError> {
-        let defaults: &[Platform] = if fill.has_platforms { &[] } else { &order.defaults.platforms };
+        let defaults: &[Platform] = if fill.platforms.is_empty() { &order.defaults.platforms } else { &[] };
         let said = |own: &[Platform], part, at: &Option<Spot>| Said {
             platforms: if own.is_empty() { defaults } else { own }.to_vec(),
             part,
@@ -77,13 +78,17 @@ impl Opener<'_> {
             let said = said(&tags.platforms, Part::Image, &tags.at);
             self.add_tags(tags, &said).map_err(|error| error.at(tags.at.as_ref()))?;
         }
+        for catalog in &order.catalogs {
+            let said = said(&catalog.platforms, Part::Catalog, &catalog.at);
+            self.add_catalog(catalog, &said, fill).map_err(|error| error.at(catalog.at.as_ref()))?;
+        }
         for chart in &order.charts {
             let said = said(&chart.platforms, Part::Image, &chart.at);
             self.add_chart(chart, &said, fill).map_err(|error| error.at(chart.at.as_ref()))?;
         }
         for release in &order.releases {
             let said = said(&release.platforms, Part::Release, &release.at);
-            self.add_release(release, &said).map_err(|error| error.at(release.at.as_ref()))?;
+            self.add_release(release, &said, fill).map_err(|error| error.at(release.at.as_ref()))?;
         }
         // What is left out decides what the result is.
         let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));

@@ -8,6 +8,8 @@ use super::fill::{SaidAt, join, leave_out};
 use super::order::{Blocked, Spot};
 use crate::bundle::Bundle;
 use crate::bundle::record::ImageEntry;
+use crate::catalog::rebuild::RebuildError;
+use crate::catalog::{CatalogError, FilterError};
 use crate::chart::ChartError;
 use crate::graph::survey::Wish;
 use crate::graph::{Change, Part};
@@ -81,6 +83,21 @@ pub enum OpenError {
     /// A chart can't be opened.
     #[error(transparent)]
     Chart(#[from] ChartError),
+    /// A catalog can't be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// What is wanted of a catalog can't be had.
+    #[error("what is wanted of the catalog {catalog} can't be chosen")]
+    Filter {
+        /// The catalog.
+        catalog: String,
+        /// Why.
+        #[source]
+        source: FilterError,
+    },
+    /// A catalog can't be rebuilt.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
     /// A release can't be opened.
     #[error(transparent)]
     Release(#[from] ReleaseError),

@@ -137,12 +137,11 @@ impl Builder<'_> {
     /// Rebuilds an index or an image; nothing if all of it was chosen.
     fn rebuild(&mut self, old: &Descriptor, depth: u32) -> Result<Option<Descriptor>, RebuildError> {
         let bytes = read_manifest(&*self.source, old)?;
-        let manifest =
-            Manifest::parse(&bytes, &old.media_type).map_err(|source| RebuildError::Manifest {
-                place: self.source.place(),
-                digest: old.digest.clone(),
-                source,
-            })?;
+        let manifest = Manifest::parse(&bytes, &old.media_type).map_err(|source| RebuildError::Manifest {
+            place: self.source.place(),
+            digest: old.digest.clone(),
+            source,
+        })?;
         let new = match &manifest {
             Manifest::Image(image) => self.image(old, &bytes, image)?,
             Manifest::Index(_) if depth == MAX_DEPTH => {
@@ -205,8 +204,10 @@ impl Builder<'_> {
         }
         let mut wanted = vec![false; platforms.len()];
         for asked in self.platforms {
-            let ranks: Vec<_> =
-                platforms.iter().map(|platform| platform.as_ref().and_then(|platform| platform.answers(asked))).collect();
+            let ranks: Vec<_> = platforms
+                .iter()
+                .map(|platform| platform.as_ref().and_then(|platform| platform.answers(asked)))
+                .collect();
             let best = ranks.iter().flatten().max();
             for (wanted, rank) in wanted.iter_mut().zip(&ranks) {
                 *wanted |= rank.is_some() && rank.as_ref() == best;

@@ -59,10 +59,15 @@ impl Opener<'_> {
     }
 
     /// Adds a release image and its components.
-    pub(super) fn add_release(&mut self, order: &ReleaseOrder, said: &Said) -> Result<(), OpenError> {
+    pub(super) fn add_release(
+        &mut self,
+        order: &ReleaseOrder,
+        said: &Said,
+        fill: &Fill,
+    ) -> Result<(), OpenError> {
         let (wish, below, root) = self.one(&order.argument, said)?;
         let own = order.argument.reference.as_ref().unwrap_or(&wish.name);
-        let platform = said.platforms.first();
+        let platform = said.platforms.first().or(fill.platforms.first());
         let release = release::open(below, &root, own, &order.signatures, platform)?;
         let attached = release.source.attached(&root.digest)?;
         let attached: Vec<String> = attached.iter().map(|one| one.descriptor.digest.to_string()).collect();
