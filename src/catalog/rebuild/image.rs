@@ -72,8 +72,8 @@ fn without_cache(words: &[String]) -> Vec<String> {
                 words.next();
             }
             "--cache-enforce-integrity" => {}
-            other
-                if other.starts_with("--cache-dir=") || other.starts_with("--cache-enforce-integrity=") => {}
+            other if other.starts_with("--cache-dir=") || other.starts_with("--cache-enforce-integrity=") => {
+            }
             _ => kept.push(word.clone()),
         }
     }
@@ -146,10 +146,15 @@ mod tests {
                 json!(null),
                 json!(["/bin/opm", "--debug"]),
             ),
-            (json!(["/bin/opm", "serve", "/old", "--cache-enforce-integrity"]), json!([]), json!(["/bin/opm"])),
+            (
+                json!(["/bin/opm", "serve", "/old", "--cache-enforce-integrity"]),
+                json!([]),
+                json!(["/bin/opm"]),
+            ),
             (json!(null), json!(["x"]), json!(null)),
         ] {
-            let result = changed(json!({ "Entrypoint": entrypoint, "Cmd": cmd, "Env": ["A=b"], "Labels": null }));
+            let result =
+                changed(json!({ "Entrypoint": entrypoint, "Cmd": cmd, "Env": ["A=b"], "Labels": null }));
             assert_eq!(result["config"]["Cmd"], json!(["serve", "/configs"]));
             assert_eq!(result["config"]["Entrypoint"], expected);
             assert_eq!(result["config"]["Env"], json!(["A=b"]));

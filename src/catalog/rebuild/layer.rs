@@ -120,7 +120,11 @@ pub(super) fn write(
             return Err(format!("its package `{}` can't be the name of a folder", package.escape_debug()));
         }
         let json = shortened(document, selection).map_err(|error| {
-            format!("`{}` of `{}`: {error}", document.head.schema.escape_debug(), document.file.escape_debug())
+            format!(
+                "`{}` of `{}`: {error}",
+                document.head.schema.escape_debug(),
+                document.file.escape_debug()
+            )
         })?;
         let file = files.entry(package).or_default();
         file.extend(json.get().as_bytes());
