@@ -22,6 +22,7 @@ mod pack;
 mod patch;
 mod patched;
 mod push;
+mod rebuild;
 mod releases;
 mod support;
 mod support_tests;
