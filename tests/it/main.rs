@@ -10,6 +10,7 @@
 
 mod bring;
 mod bundles;
+mod catalog;
 mod charts;
 mod damage;
 mod delta;
