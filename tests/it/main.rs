@@ -11,6 +11,7 @@
 mod bundles;
 mod damage;
 mod delta;
+mod files;
 mod format_spec;
 mod gzip;
 mod inspect;

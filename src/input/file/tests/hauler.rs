@@ -88,7 +88,7 @@ fn what_is_not_done_is_said_with_its_lines() {
 
 #[test]
 fn other_kinds_are_refused_with_what_to_do() {
-    let of = |kind: &str| images("  []\n").replace("kind: Images", &format!("kind: {kind}"));
+    let of = |kind: &str| images("  - name: a\n").replace("kind: Images", &format!("kind: {kind}"));
     faulty(&of("Files"), &["FILE:2: `kind: Files` asks for plain files", "hint: copy the files"]);
     faulty(&of("ImageTxts"), &["FILE:2: `kind: ImageTxts` of hauler is not read", "hint:"]);
     faulty(&images("  - name: a=b\n"), &["FILE:6: `a=b` is no reference"]);

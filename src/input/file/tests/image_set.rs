@@ -1,11 +1,11 @@
-//! ImageSetConfiguration.
+//! `ImageSetConfiguration`.
 
 use super::*;
 use crate::input::ChartPlace;
 
 const HEAD: &str = "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\n";
 
-/// An ImageSetConfiguration with these lines, of which the first is the file's third.
+/// An `ImageSetConfiguration` with these lines, of which the first is the file's third.
 fn set(lines: &str) -> String {
     format!("{HEAD}{lines}")
 }
@@ -60,7 +60,7 @@ fn operators_keep_their_filter_and_take_their_target() {
     assert_eq!(order.volume_size, Some(4 << 30));
     assert!(order.notes.iter().any(|note| note.contains("`archiveSize: 4` is kept")), "{:?}", order.notes);
     assert!(
-        order.notes.iter().any(|note| note.contains("line 10: `targetCatalogSourceTemplate` is not used"))
+        order.notes.iter().any(|note| note.contains("line 11: `targetCatalogSourceTemplate` is not used"))
     );
 }
 

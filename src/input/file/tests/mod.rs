@@ -9,7 +9,7 @@ mod own;
 use std::path::Path;
 
 use super::*;
-use crate::input::{ImageOrder, Place};
+use crate::input::ImageOrder;
 use crate::oci::Digest;
 
 /// Reads a text as a file of a name that tells nothing.
@@ -26,13 +26,14 @@ fn read_in(folder: &Path, text: impl AsRef<[u8]>) -> Result<Order, FileError> {
 
 #[track_caller]
 fn order(text: &str) -> Order {
-    read_text(text).unwrap_or_else(|error| panic!("{}\n{text}", chain(&error)))
+    read_text(text).unwrap_or_else(|error| panic!("{}\n{:.2000}", chain(&error), text))
 }
 
 /// What is wrong with a text: all causes in a line, with `FILE` for the file, and the hint.
 #[track_caller]
 fn fault(text: &str) -> String {
-    let error = read_text(text).map(|order| panic!("{order:?}\n{text}")).unwrap_err();
+    let error =
+        read_text(text).map(|order| panic!("{:.2000}\n{text:.2000}", format!("{order:?}"))).unwrap_err();
     let hint = error.hint().map(|hint| format!(" hint: {hint}")).unwrap_or_default();
     format!("{}{hint}", chain(&error))
 }
@@ -55,7 +56,7 @@ fn chain(error: &FileError) -> String {
 fn faulty(text: &str, words: &[&str]) {
     let said = fault(text);
     for word in words {
-        assert!(said.contains(word), "no `{word}` in: {said}\n{text}");
+        assert!(said.contains(word), "no `{word}` in: {said}\n{text:.2000}");
     }
 }
 
