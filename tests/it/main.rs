@@ -14,6 +14,7 @@ mod catalog;
 mod charts;
 mod damage;
 mod delta;
+mod files;
 mod format_spec;
 mod gzip;
 mod inspect;
