@@ -165,6 +165,9 @@ impl Script<'_> {
             Origin::Layout(_) if entry.lacking > 0 => {
                 Err("its place has not all of its content; `barge push` carries these")
             }
+            Origin::Layout(_) if !is_oci(&entry.root) => {
+                Err("skopeo finds no manifests of Docker's types in a layout; `barge push` carries these")
+            }
             Origin::Layout(layout) => {
                 let from = layout.transport(&entry.root.digest, &entry.name.to_string())?;
                 self.copy(&whole(Depth::All, from, None));

@@ -19,6 +19,7 @@ mod layers;
 mod pack;
 mod patch;
 mod patched;
+mod plan;
 mod push;
 mod support;
 mod support_tests;
