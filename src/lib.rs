@@ -16,6 +16,7 @@
 //! | [`request`] | what the receiving side lacks, on its way back | |
 //! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
+//! | [`chart`] | Helm charts as artifacts, and the images they need | run helm unasked |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
 //! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent or rebuilt and why, several that follow each other, the workshop in which content is rebuilt, `verify`, `inspect` | |
@@ -31,6 +32,7 @@
 pub mod base;
 pub mod bundle;
 pub mod catalog;
+pub mod chart;
 pub mod delta;
 pub mod emit;
 pub mod graph;

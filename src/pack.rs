@@ -451,5 +451,6 @@ fn survey_sources(
         keep_going: options.keep_going,
         jobs: options.jobs,
     };
-    Ok(Survey::run(&asked.sources, &asked.wishes, spool, &options)?)
+    let survey = Survey::run(&asked.sources, &asked.wishes, spool, &options);
+    survey.map_err(|error| error.said_at(|name| asked.said.of(name)).into())
 }

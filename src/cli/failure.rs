@@ -112,6 +112,12 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::Input(error) => error.into(),
             OpenError::Store(error) => error.into(),
+            OpenError::At { at, source } => {
+                let failure = Self::from(*source);
+                Self { message: format!("{at}: {}", failure.message), ..failure }
+            }
+            OpenError::NoTag { .. } => Self::new(BAD_INPUT, "no-tag", &error)
+                .hint("look at the tags: `skopeo list-tags docker://REPOSITORY`"),
             OpenError::NoCatalogue { .. } => Self::new(REGISTRY, "no-catalogue", &error)
                 .hint("name repositories or images, or give an image list with --from-file")
                 .hint("some registries show it to certain users only: is the login right?"),
@@ -152,6 +158,9 @@ pub fn store(error: &StoreError) -> (u8, &'static str, Option<&'static str>) {
                   certificate --cert-dir DIR",
             ),
         ),
+        StoreError::Nowhere { .. } => {
+            (REGISTRY, "nowhere", Some("check the mirrors under `registries`, and who may pull from them"))
+        }
         StoreError::Interrupted { .. } => (REGISTRY, "interrupted", None),
         StoreError::Damaged { .. } | StoreError::Content { .. } => (BAD_INPUT, "damaged", None),
         StoreError::Manifest { .. } => (BAD_INPUT, "manifest", None),

@@ -6,7 +6,7 @@ use barge::input::{Opened, Opener, parse_argument, read_list};
 use barge::oci::RepositoryName;
 use barge::pack::Asked;
 use barge::request::Request;
-use barge::store::registry::{Access, Client};
+use barge::store::registry::Client;
 
 use super::args::RegistryArgs;
 use super::base::BaseArgs;
@@ -99,7 +99,7 @@ fn open(args: &Args, request: Option<&Request>, client: &Client) -> Result<Opene
         if let Some(reference) = &wish.reference
             && !opened.bundles.contains_key(&wish.source)
             && checked.insert(reference.name.clone())
-            && let Err(error) = client.repository(&reference.name, Access::Pull).check()
+            && let Err(error) = client.places(&reference.name).check()
             && !args.carry.keep_going
         {
             return Err(error.into());

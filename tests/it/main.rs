@@ -9,6 +9,7 @@
 )]
 
 mod bundles;
+mod charts;
 mod damage;
 mod delta;
 mod format_spec;

@@ -11,16 +11,19 @@
 //!
 //! # Map
 //! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
-//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API.
+//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API; `places`
+//! knows which mirrors stand for a repository; `document` reads what lies beside registries: chart repositories.
 
 mod challenge;
 mod connector;
 mod credentials;
+mod document;
 mod endpoint;
 mod http;
 mod limits;
 mod messages;
 mod options;
+mod places;
 mod pull;
 mod push;
 mod referrers;
@@ -39,10 +42,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 
 use self::credentials::Credentials;
+pub use self::document::Site;
 use self::endpoint::{Endpoint, Purpose};
 use self::http::Http;
 use self::limits::lock;
+pub(crate) use self::messages::clean as clean_text;
 pub use self::options::Options;
+pub use self::places::{Places, Rule};
 pub use self::pull::RawManifest;
 pub use self::push::{Mount, OpenBody, PutManifest, UploadSession};
 pub use self::referrers::Referrers;
@@ -57,6 +63,7 @@ struct Shared {
     http: Arc<Http>,
     credentials: Arc<Credentials>,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    lost: places::Lost,
 }
 
 impl Client {
@@ -67,12 +74,14 @@ impl Client {
     /// that was named is not there or not what it should be.
     pub fn new(options: Options) -> Result<Self> {
         let mut warnings = Vec::new();
+        options.rules.iter().try_for_each(Rule::check)?;
         let credentials = Credentials::new(&options, &mut warnings)?;
-        let trust = tls::Trust::new(options.cert_dir.as_deref())?;
+        let trust = tls::Trusts::new(&options)?;
         Ok(Self(Arc::new(Shared {
             http: Arc::new(Http::new(options, trust, warnings)),
             credentials: Arc::new(credentials),
             endpoints: Mutex::default(),
+            lost: Mutex::default(),
         })))
     }
 

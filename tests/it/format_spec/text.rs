@@ -332,9 +332,13 @@ fn the_schema_describes_every_field_that_is_written() {
     let schema: Value = serde_json::from_str(RECORD).unwrap();
     let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
     let (delta, patched) = (golden::delta().record, golden::patched().record);
+    let changed = super::record::changed().record;
     let both = |a: &Value, b: &Value| -> BTreeSet<String> { fields(a).union(&fields(b)).cloned().collect() };
     let known = fields(&schema["properties"]);
-    assert_eq!(both(&delta, &patched), known);
+    assert_eq!(&both(&delta, &patched) | &fields(&changed), known);
+    assert_eq!(faults(&changed), Vec::<String>::new());
+    assert_eq!(fields(&changed["digestMap"][0]), fields(&schema["$defs"]["changeRow"]["properties"]));
+    assert_eq!(fields(&changed["images"][0]), fields(&schema["$defs"]["image"]["properties"]));
     let known = fields(&schema["$defs"]["base"]["properties"]);
     assert_eq!(both(&delta["base"], &patched["base"]), known);
     let content = fields(&schema["$defs"]["contentRow"]["properties"]);

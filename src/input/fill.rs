@@ -1,0 +1,230 @@
+//! Filling orders: from what files ask for to what a survey asks for.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+use semver::Version;
+
+use super::open::{OpenError, Opened, Opener, Said};
+use super::order::{Blocked, Order, RegistryOrder, Spot, TagChoice, TagOrder};
+use crate::graph::Part;
+use crate::graph::survey::Wish;
+use crate::oci::{Platform, Reference};
+use crate::store::is_attached_tag;
+use crate::store::registry::Rule;
+
+/// What goes before whatever a file says.
+#[derive(Debug, Clone, Default)]
+pub struct Fill {
+    /// Whether the command line says which platforms are wanted of all: a file's defaults then don't count.
+    pub has_platforms: bool,
+}
+
+/// Where files say what travels under a name.
+#[derive(Debug, Clone, Default)]
+pub struct SaidAt(BTreeMap<String, BTreeSet<Spot>>);
+
+impl SaidAt {
+    /// Notes that something was said of a name.
+    pub(super) fn note(&mut self, name: &Reference, at: Option<&Spot>) {
+        if let Some(at) = at {
+            self.0.entry(name.to_string()).or_default().insert(at.clone());
+        }
+    }
+
+    /// Returns where something was said of a name, in order.
+    #[must_use]
+    pub fn of(&self, name: &Reference) -> Vec<String> {
+        self.0.get(&name.to_string()).into_iter().flatten().map(ToString::to_string).collect()
+    }
+}
+
+impl From<&RegistryOrder> for Rule {
+    fn from(order: &RegistryOrder) -> Self {
+        Self {
+            prefix: order.prefix.clone(),
+            mirrors: order.mirrors.clone(),
+            mirrors_only: order.mirrors_only,
+            insecure: order.insecure,
+            cert_dir: order.cert_dir.clone(),
+            auth_file: order.auth_file.clone(),
+        }
+    }
+}
+
+impl Opener<'_> {
+    /// Opens what a file asks for and adds it. What it says of registries is the client's to know beforehand.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the place in the file.
+    pub fn add_order(&mut self, order: &Order, fill: &Fill) -> Result<(), OpenError> {
+        let defaults: &[Platform] = if fill.has_platforms { &[] } else { &order.defaults.platforms };
+        let said = |own: &[Platform], part, at: &Option<Spot>| Said {
+            platforms: if own.is_empty() { defaults } else { own }.to_vec(),
+            part,
+            at: at.clone(),
+        };
+        for image in &order.images {
+            self.add_as(&image.argument, &said(&image.platforms, Part::Image, &image.at))?;
+        }
+        for tags in &order.tags {
+            let said = said(&tags.platforms, Part::Image, &tags.at);
+            self.add_tags(tags, &said).map_err(|error| error.at(tags.at.as_ref()))?;
+        }
+        // What is left out decides what the result is.
+        let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));
+        self.opened.arguments.extend(patterns);
+        self.blocked.extend(order.blocked.iter().cloned());
+        self.opened.notes.extend(order.notes.iter().cloned());
+        Ok(())
+    }
+
+    /// Adds the tags of a repository that are wanted.
+    fn add_tags(&mut self, order: &TagOrder, said: &Said) -> Result<(), OpenError> {
+        let (from, choice) = (&order.repository, &order.choice);
+        let platforms: Vec<String> = said.platforms.iter().map(ToString::to_string).collect();
+        let name = order.name.as_ref().unwrap_or(from);
+        self.opened
+            .arguments
+            .push(format!("tags of {from} as {name}: {} {platforms:?}", choice_text(choice)));
+        let source = self.registry(from);
+        let mut tags = self.client.places(from).tags()?;
+        tags.retain(|tag| !is_attached_tag(tag));
+        let wanted = choose(&tags, choice);
+        if wanted.is_empty() {
+            let choice = choice_text(choice);
+            return Err(OpenError::NoTag { repository: from.clone(), count: tags.len(), choice });
+        }
+        for tag in wanted {
+            let wish = Wish {
+                name: Reference::tagged(name.clone(), tag.clone()),
+                reference: Some(Reference::tagged(from.clone(), tag.clone())),
+                source,
+                selector: tag,
+                platforms: said.platforms.clone(),
+                part: said.part,
+            };
+            self.opened.said.note(&wish.name, said.at.as_ref());
+            self.opened.wishes.push(wish);
+        }
+        Ok(())
+    }
+}
+
+/// Says in words which tags are wanted.
+fn choice_text(choice: &TagChoice) -> String {
+    let texts = [
+        choice.matching.as_ref().map(|pattern| format!("`{pattern}`")),
+        choice.range.as_ref().map(|range| format!("versions {range}")),
+        choice.latest.map(|count| format!("the latest {count}")),
+    ];
+    let texts: Vec<String> = texts.into_iter().flatten().collect();
+    if texts.is_empty() { "all".to_owned() } else { texts.join(", ") }
+}
+
+/// Returns the tags that are wanted, sorted.
+fn choose(tags: &[String], choice: &TagChoice) -> Vec<String> {
+    // As a whole, whatever alternatives the pattern has.
+    let whole = choice.matching.as_ref().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
+    let version = |tag: &str| Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok();
+    let fits = |tag: &&String| {
+        whole.as_ref().is_none_or(|pattern| pattern.is_match(tag))
+            && choice.range.as_ref().is_none_or(|range| version(tag).is_some_and(|v| range.matches(&v)))
+    };
+    let mut wanted: Vec<String> = tags.iter().filter(fits).cloned().collect();
+    if let Some(count) = choice.latest {
+        let mut versions: Vec<(Version, String)> =
+            wanted.into_iter().filter_map(|tag| Some((version(&tag)?, tag))).collect();
+        versions.sort_by_key(|entry| Reverse(entry.clone()));
+        wanted = versions.into_iter().take(count).map(|(_, tag)| tag).collect();
+    }
+    wanted.sort();
+    wanted.dedup();
+    wanted
+}
+
+/// Takes away what is blocked, by where it comes from or by what it is called, and says so.
+pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) {
+    let mut left_out: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    opened.wishes.retain(|wish| {
+        let names: Vec<String> = wish.reference.iter().chain([&wish.name]).map(ToString::to_string).collect();
+        let by = blocked.iter().position(|one| names.iter().any(|name| one.pattern.is_match(name)));
+        if let Some(by) = by {
+            left_out.entry(by).or_default().push(wish.name.to_string());
+        }
+        by.is_none()
+    });
+    for (by, mut items) in left_out {
+        items.sort();
+        items.dedup();
+        let by = match &blocked[by].at {
+            Some(at) => at.to_string(),
+            None => format!("`{}`", blocked[by].pattern),
+        };
+        opened.warnings.push((format!("left out because {by} blocks them"), items));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(choice: &TagChoice) -> Vec<String> {
+        let tags = ["latest", "v1.0.0", "1.2.0", "v1.10.0", "2.0.0-rc.1", "v2.0.0", "nightly-1", "1.2"];
+        choose(&tags.map(str::to_owned), choice)
+    }
+
+    #[test]
+    fn tags_are_chosen_by_pattern_range_and_age() {
+        let pattern = |text: &str| TagChoice { matching: Regex::new(text).ok(), ..TagChoice::default() };
+        assert_eq!(chosen(&pattern("nightly-.*|latest")), ["latest", "nightly-1"]);
+        assert_eq!(chosen(&pattern("1.2|1.2.0")), ["1.2", "1.2.0"]);
+        assert!(chosen(&pattern("night")).is_empty());
+        let range = |text: &str| TagChoice { range: text.parse().ok(), ..TagChoice::default() };
+        assert_eq!(chosen(&range(">=1.2.0, <2.0.0")), ["1.2.0", "v1.10.0"]);
+        assert_eq!(chosen(&range(">=2.0.0-rc.0")), ["2.0.0-rc.1", "v2.0.0"]);
+        let latest = TagChoice { latest: Some(2), ..range("<2") };
+        assert_eq!(chosen(&latest), ["1.2.0", "v1.10.0"]);
+        assert_eq!(chosen(&TagChoice { latest: Some(1), ..TagChoice::default() }), ["v2.0.0"]);
+        assert_eq!(chosen(&TagChoice::default()).len(), 8);
+        assert_eq!(choice_text(&latest), "versions <2, the latest 2");
+    }
+
+    fn wish(name: &str, reference: Option<&str>) -> Wish {
+        Wish {
+            name: name.parse().unwrap(),
+            reference: reference.map(|text| text.parse().unwrap()),
+            source: 0,
+            selector: String::new(),
+            platforms: Vec::new(),
+            part: Part::Image,
+        }
+    }
+
+    #[test]
+    fn what_is_blocked_is_left_out_by_where_it_comes_from_and_by_its_name() {
+        let mut opened = Opened {
+            wishes: vec![
+                wish("m.example/good:v1", Some("r.example/good:v1")),
+                wish("m.example/good:v2", Some("r.example/bad:v2")),
+                wish("m.example/bad:v3", Some("r.example/good:v3")),
+                wish("m.example/worse:v4", None),
+            ],
+            ..Opened::default()
+        };
+        let at = Some(Spot { file: "a.yaml".into(), line: 7 });
+        let blocked = |text: &str, at| Blocked { pattern: Regex::new(text).unwrap(), at };
+        leave_out(&mut opened, &[blocked("bad", at), blocked("^m.example/worse", None)]);
+        let names: Vec<String> = opened.wishes.iter().map(|wish| wish.name.to_string()).collect();
+        assert_eq!(names, ["m.example/good:v1"]);
+        let expected = [
+            ("left out because a.yaml:7 blocks them", vec!["m.example/bad:v3", "m.example/good:v2"]),
+            ("left out because `^m.example/worse` blocks them", vec!["m.example/worse:v4"]),
+        ];
+        for ((cause, items), expected) in opened.warnings.iter().zip(expected) {
+            assert_eq!((cause.as_str(), items.iter().map(String::as_str).collect()), expected);
+        }
+        assert_eq!(opened.warnings.len(), 2);
+    }
+}
