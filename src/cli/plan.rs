@@ -115,7 +115,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         },
         attachments: !args.no_attachments,
     };
-    let plan = Plan::of(&prepared, &places, &options).map_err(failure_of)?;
+    let plan = Plan::of(&prepared, &places, &options).map_err(|error| failure_of(&error))?;
     let code = if plan.failed.is_empty() { 0 } else { SOME_FAILED };
     let failed: Vec<String> = plan.failed.iter().map(|(image, why)| format!("{image}: {why}")).collect();
     if !failed.is_empty() {
@@ -142,7 +142,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         FormatArg::Skopeo => skopeo::write(&plan, &context),
         FormatArg::Regsync => regsync::write(&plan, &context),
     };
-    print(&written.map_err(failure_of)?, code, &failed, printer);
+    print(&written.map_err(|error| failure_of(&error))?, code, &failed, printer);
     Ok(code)
 }
 
@@ -220,24 +220,25 @@ fn print(written: &Written, code: u8, failed: &[String], printer: &Printer) {
     );
 }
 
-fn failure_of(error: PlanError) -> Failure {
-    match &error {
+fn failure_of(error: &PlanError) -> Failure {
+    match error {
         PlanError::Naming(_) => {
-            Failure::new(2, "naming", &error).hint("--map SOURCE=TARGET gives other names")
+            Failure::new(2, "naming", error).hint("--map SOURCE=TARGET gives other names")
         }
-        PlanError::Collision { .. } => Failure::new(BAD_INPUT, "name-clash", &error).hint(
+        PlanError::Collision { .. } => Failure::new(BAD_INPUT, "name-clash", error).hint(
             "--map SOURCE=TARGET gives one of them another name, --strip-registry=false keeps the hosts apart",
         ),
-        PlanError::SeveralPlatforms { .. } => Failure::new(BAD_INPUT, "platform", &error)
+        PlanError::SeveralPlatforms { .. } => Failure::new(BAD_INPUT, "platform", error)
             .hint("name one with --platform, or leave out --sparse single"),
         PlanError::NothingToSay { notes, .. } => {
-            let mut failure = Failure::new(BAD_INPUT, "nothing-to-say", &error);
+            let mut failure = Failure::new(BAD_INPUT, "nothing-to-say", error);
             failure.causes = notes
                 .iter()
+                .filter(|note| note.cause.starts_with("left out"))
                 .flat_map(|note| note.items.iter().take(5).map(move |item| format!("{item}: {}", note.cause)))
                 .collect();
             failure
         }
-        PlanError::Spool(_) => Failure::new(BAD_INPUT, "local", &error),
+        PlanError::Spool(_) => Failure::new(BAD_INPUT, "local", error),
     }
 }

@@ -251,3 +251,23 @@ fn single(prepared: &Prepared, image: &Image, entry: &Entry) -> Result<Option<Di
         ref several => Err(PlanError::SeveralPlatforms { image: entry.name.clone(), count: several.len() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_spelled_as_they_are_or_not_at_all() {
+        let word = |text: &str| serde_json::from_str::<SpelledPlatform>(text).unwrap().word();
+        let spelled = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            word(r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#),
+            spelled("linux/arm64/v8")
+        );
+        assert_eq!(word(r#"{"os":"linux","architecture":"amd64","variant":""}"#), spelled("linux/amd64"));
+        assert_eq!(word(r#"{"os":null}"#), spelled("/"));
+        for hostile in ["linux\\nr.test/a@sha256:0=r.test/b:1", "li'nux", "a b", "$(x)", "\\u202e"] {
+            assert_eq!(word(&format!(r#"{{"os":"{hostile}","architecture":"amd64"}}"#)), None, "{hostile}");
+        }
+    }
+}

@@ -87,7 +87,7 @@ fn skopeo_carries_both_legs_through_a_folder() {
     assert_all(&stock, to.host());
     stock.assert_there(to.host(), "mirror/plain", "__x.y", &plain);
     // The layer that all share is there once, and once more for Docker's.
-    let shared = layer(1, 3000).digest.hex().to_owned();
+    let shared = layer(1, 3000).digest.hex();
     let copies = walkdir::WalkDir::new(&medium).into_iter().filter_map(Result::ok);
     let copies: Vec<_> = copies.filter(|file| file.file_name().to_str() == Some(&shared)).collect();
     assert_eq!(copies.len(), 2, "{copies:?}");
