@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use barge::graph::survey::SurveyError;
-use barge::input::{InputError, OpenError};
+use barge::input::{FileError, InputError, OpenError};
 use barge::pack::PackError;
 use barge::store::StoreError;
 pub use barge::store::chain;
@@ -104,6 +104,16 @@ impl From<InputError> for Failure {
             _ => 2,
         };
         Self::new(code, "input", &error)
+    }
+}
+
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let failure = Self::new(BAD_INPUT, "file", &error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     }
 }
 
@@ -230,7 +240,7 @@ impl From<PackError> for Failure {
             PackError::Transfer(_) => {}
             PackError::NoImages => {
                 return Self::usage(error.to_string()).hint(
-                    "name images, layouts or archives, or give --from-file LIST or --all-tags REPOSITORY",
+                    "name images, layouts or archives, or give -f FILE, --from-file LIST or --all-tags REPOSITORY",
                 );
             }
             PackError::NothingLeft(failures) => {

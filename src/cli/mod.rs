@@ -6,6 +6,7 @@ mod bundles;
 mod carry;
 mod diff;
 mod failure;
+mod fill;
 mod inspect;
 mod interrupt;
 mod inventory;

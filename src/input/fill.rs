@@ -1,17 +1,12 @@
 //! Filling orders: from what files ask for to what a survey asks for.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-
-use regex::Regex;
-use semver::Version;
 
 use super::open::{OpenError, Opened, Opener, Said};
 use super::order::{Blocked, Order, RegistryOrder, Spot, TagChoice, TagOrder};
 use crate::graph::Part;
 use crate::graph::survey::Wish;
 use crate::oci::{Platform, Reference};
-use crate::store::is_attached_tag;
 use crate::store::registry::Rule;
 
 /// What goes before whatever a file says.
@@ -89,12 +84,12 @@ impl Opener<'_> {
             .arguments
             .push(format!("tags of {from} as {name}: {} {platforms:?}", choice_text(choice)));
         let source = self.registry(from);
-        let mut tags = self.client.places(from).tags()?;
-        tags.retain(|tag| !is_attached_tag(tag));
-        let wanted = choose(&tags, choice);
+        let tags = self.client.places(from).tags()?;
+        let count = tags.len();
+        let wanted = choice.choose(tags);
         if wanted.is_empty() {
             let choice = choice_text(choice);
-            return Err(OpenError::NoTag { repository: from.clone(), count: tags.len(), choice });
+            return Err(OpenError::NoTag { repository: from.clone(), count, choice });
         }
         for tag in wanted {
             let wish = Wish {
@@ -123,27 +118,6 @@ fn choice_text(choice: &TagChoice) -> String {
     if texts.is_empty() { "all".to_owned() } else { texts.join(", ") }
 }
 
-/// Returns the tags that are wanted, sorted.
-fn choose(tags: &[String], choice: &TagChoice) -> Vec<String> {
-    // As a whole, whatever alternatives the pattern has.
-    let whole = choice.matching.as_ref().and_then(|pattern| Regex::new(&format!("^(?:{pattern})$")).ok());
-    let version = |tag: &str| Version::parse(tag.strip_prefix('v').unwrap_or(tag)).ok();
-    let fits = |tag: &&String| {
-        whole.as_ref().is_none_or(|pattern| pattern.is_match(tag))
-            && choice.range.as_ref().is_none_or(|range| version(tag).is_some_and(|v| range.matches(&v)))
-    };
-    let mut wanted: Vec<String> = tags.iter().filter(fits).cloned().collect();
-    if let Some(count) = choice.latest {
-        let mut versions: Vec<(Version, String)> =
-            wanted.into_iter().filter_map(|tag| Some((version(&tag)?, tag))).collect();
-        versions.sort_by_key(|entry| Reverse(entry.clone()));
-        wanted = versions.into_iter().take(count).map(|(_, tag)| tag).collect();
-    }
-    wanted.sort();
-    wanted.dedup();
-    wanted
-}
-
 /// Takes away what is blocked, by where it comes from or by what it is called, and says so.
 pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) {
     let mut left_out: BTreeMap<usize, Vec<String>> = BTreeMap::new();
@@ -168,28 +142,9 @@ pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) {
 
 #[cfg(test)]
 mod tests {
+    use regex::Regex;
+
     use super::*;
-
-    fn chosen(choice: &TagChoice) -> Vec<String> {
-        let tags = ["latest", "v1.0.0", "1.2.0", "v1.10.0", "2.0.0-rc.1", "v2.0.0", "nightly-1", "1.2"];
-        choose(&tags.map(str::to_owned), choice)
-    }
-
-    #[test]
-    fn tags_are_chosen_by_pattern_range_and_age() {
-        let pattern = |text: &str| TagChoice { matching: Regex::new(text).ok(), ..TagChoice::default() };
-        assert_eq!(chosen(&pattern("nightly-.*|latest")), ["latest", "nightly-1"]);
-        assert_eq!(chosen(&pattern("1.2|1.2.0")), ["1.2", "1.2.0"]);
-        assert!(chosen(&pattern("night")).is_empty());
-        let range = |text: &str| TagChoice { range: text.parse().ok(), ..TagChoice::default() };
-        assert_eq!(chosen(&range(">=1.2.0, <2.0.0")), ["1.2.0", "v1.10.0"]);
-        assert_eq!(chosen(&range(">=2.0.0-rc.0")), ["2.0.0-rc.1", "v2.0.0"]);
-        let latest = TagChoice { latest: Some(2), ..range("<2") };
-        assert_eq!(chosen(&latest), ["1.2.0", "v1.10.0"]);
-        assert_eq!(chosen(&TagChoice { latest: Some(1), ..TagChoice::default() }), ["v2.0.0"]);
-        assert_eq!(chosen(&TagChoice::default()).len(), 8);
-        assert_eq!(choice_text(&latest), "versions <2, the latest 2");
-    }
 
     fn wish(name: &str, reference: Option<&str>) -> Wish {
         Wish {

@@ -17,9 +17,9 @@ use crate::cli::naming::NamingArgs;
 pub(super) struct TargetArgs {
     #[command(flatten)]
     names: NamingArgs,
-    /// What to do when the registry refuses an index of which platforms were left out
-    #[arg(long, value_enum, default_value_t)]
-    sparse: SparseArg,
+    /// What to do when the registry refuses an index of which platforms were left out; require without it
+    #[arg(long, value_enum)]
+    pub(super) sparse: Option<SparseArg>,
     /// Tags the images of each platform too, for registries that delete what has no tag
     #[arg(long)]
     tag_children: bool,
@@ -42,7 +42,7 @@ pub(super) struct TargetArgs {
 }
 
 #[derive(Clone, Copy, Default, clap::ValueEnum)]
-enum SparseArg {
+pub(super) enum SparseArg {
     /// The exact index, or the image fails
     #[default]
     Require,
@@ -71,7 +71,7 @@ impl TargetArgs {
     pub(super) fn options(&self, naming: Naming, jobs: usize, workshop: Arc<Workshop>) -> Options {
         Options {
             naming,
-            policy: match self.sparse {
+            policy: match self.sparse.unwrap_or_default() {
                 SparseArg::Require => Policy::Require,
                 SparseArg::Rewrite => Policy::Rewrite,
                 SparseArg::Single => Policy::Single,
