@@ -1,5 +1,6 @@
 //! `barge plan` through the program: the text of each format, and that other tools carry it out.
 
+mod files;
 mod run;
 mod sources;
 mod sparse;
@@ -307,7 +308,10 @@ fn colliding_destinations_name_both_sources() {
     push_content(other.host(), "team/app", &stock.content, &stock.app, Some("v1"));
     let same = plan(&both, "mapping", &["--no-attachments"]).success();
     assert_eq!(same.stdout.matches("team/app:v1\n").count(), 1, "{same}");
-    same.stderr_has("the same image under one name");
+    let twice = format!("{}/team/app@{} as reg.test/mirror/team/app:v1", other.host(), stock.app.digest);
+    let same = same.stderr_has("the same image under one name");
+    assert!(same.stderr.contains(&twice) || same.stdout.contains(other.host()), "{same}");
+    assert!(same.stderr.contains(from.host()) && same.stderr.contains(other.host()), "{same}");
 }
 
 #[test]
