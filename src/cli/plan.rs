@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use barge::emit::{Context, Leg, Options, Places, Plan, PlanError, Written, json, mapping, regsync, skopeo};
 use barge::input::Opened;
 use barge::oci::Platform;
-use barge::pack::{Asked, HoldsNothing, Leftover, Options as Packing, Output, Prepared, Relied};
+use barge::pack::{Asked, HoldsNothing, Leftover, Options as Packing, Output, Prepared, Relied, Warning};
 use barge::push::sparse::Policy;
 use barge::select::{Attachments, Wanted};
 use serde_json::json;
@@ -106,6 +106,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
     let opened = orders.open(named, !args.platform.is_empty(), &client)?.finish();
     announce(&opened, printer);
+    let warnings = opened.warnings.clone();
     let places = Places::of(&opened)?;
     let options = Options { naming, sparse: sparse(args, &orders)?, said: opened.said.clone() };
     let attachments = match (args.no_attachments, orders.attachments()?) {
@@ -114,12 +115,20 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     };
     let prepared = prepare(args, opened, attachments)?;
     print_client_warnings(&client, printer);
-    let mirrored: Vec<String> =
-        rules.into_iter().filter(|rule| !rule.mirrors.is_empty()).map(|rule| rule.prefix).collect();
-    if !mirrored.is_empty() {
-        printer.warning("read through mirrors here; the other tool has to know of them itself", &mirrored);
+    let mut plan = Plan::of(&prepared, &places, &options).map_err(|error| failure_of(&error))?;
+    for rule in rules.iter().filter(|rule| !rule.mirrors.is_empty()) {
+        let cause = "read through mirrors here; the other tool has to know of them itself";
+        plan.notes.add(cause, rule.prefix.clone());
     }
-    let plan = Plan::of(&prepared, &places, &options).map_err(|error| failure_of(&error))?;
+    // These were told when they came up, and belong to the document too.
+    for (cause, items) in &warnings {
+        items.iter().for_each(|item| plan.notes.add(cause.clone(), item.clone()));
+    }
+    let tell = |notes: &[Warning]| {
+        for note in notes.iter().filter(|note| warnings.iter().all(|(cause, _)| *cause != note.cause)) {
+            printer.warning(&note.cause, &note.items);
+        }
+    };
     let code = if plan.failed.is_empty() { 0 } else { SOME_FAILED };
     let failed: Vec<String> = plan.failed.iter().map(|(image, why)| format!("{image}: {why}")).collect();
     if !failed.is_empty() {
@@ -135,9 +144,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let written = match args.format {
         FormatArg::Json => {
             let document = json::document(&plan);
-            for note in plan.notes.clone().finish() {
-                printer.warning(&note.cause, &note.items);
-            }
+            tell(&plan.notes.clone().finish());
             // One document, whether --json is given or not.
             printer.raw(format!("{document:#}\n").as_bytes());
             return Ok(code);
@@ -146,7 +153,9 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         FormatArg::Skopeo => skopeo::write(&plan, &context),
         FormatArg::Regsync => regsync::write(&plan, &context),
     };
-    print(&written.map_err(|error| failure_of(&error))?, code, &failed, printer);
+    let written = written.map_err(|error| failure_of(&error))?;
+    tell(&written.notes);
+    print(&written, code, &failed, printer);
     Ok(code)
 }
 
@@ -189,9 +198,6 @@ fn prepare(args: &Args, opened: Opened, attachments: Attachments) -> Result<Prep
 }
 
 fn print(written: &Written, code: u8, failed: &[String], printer: &Printer) {
-    for note in &written.notes {
-        printer.warning(&note.cause, &note.items);
-    }
     if !printer.is_json() {
         printer.raw(written.text.as_bytes());
     }

@@ -73,6 +73,19 @@ fn what_files_say_counts() {
     go("mapping", &["--sparse", "require"]).success().stdout_has(&stock.app.digest.to_string());
     write("defaults: { sparse: rewrite }\n", "linux/amd64");
     go("mapping", &[]).code(2).stderr_has("no other tool rewrites an index").stderr_has("--sparse require");
+    // What is pulled through a mirror is planned by its own name, and said.
+    let mirrored = format!(
+        "apiVersion: barge/v1\nregistries:\n- {{ prefix: registry.example, mirrors: [\"{host}\"] }}\n\
+         images:\n- registry.example/team/tool:v2\n"
+    );
+    fs::write(folder.path().join("barge.yaml"), mirrored).unwrap();
+    let original = format!("registry.example/team/tool@{}=reg.test/team/tool:v2\n", stock.tool.digest);
+    let document = go("json", &[]).success().stderr_has("read through mirrors here").json();
+    assert!(document["notes"].to_string().contains("read through mirrors here"), "{document}");
+    go("mapping", &[])
+        .success()
+        .stdout_has(&original)
+        .stderr_has("has to know of them itself: registry.example");
     // Collisions name the lines.
     let clash = format!("{host}/team/app:v1=one.test/x:1\n{host}/team/tool:v2=two.test/x:1\n");
     fs::write(folder.path().join("clash.txt"), clash).unwrap();
