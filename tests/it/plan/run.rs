@@ -96,3 +96,22 @@ fn skopeo_carries_both_legs_through_a_folder() {
     let refused = try_script(folder.path(), &back, &["a:b"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("colon"), "{refused:?}");
 }
+
+#[test]
+fn an_index_inside_an_index_is_copied_from_the_inside_out() {
+    let (mut stock, from, to) = (stock(), RealRegistry::start(), RealRegistry::start());
+    let outer = stock.content.index(&[stock.pinned[0].clone(), stock.app.clone()]);
+    push_content(from.host(), "nested", &stock.content, &outer, Some("v1"));
+    let images = [format!("{}/nested:v1", from.host())];
+    let folder = tempfile::tempdir().unwrap();
+    run_script(folder.path(), &script(&images, &to, &[]), &[]);
+    stock.assert_there(to.host(), "mirror/nested", "v1", &outer);
+    let again = RealRegistry::start();
+    let [away, back] =
+        ["to-filesystem", "from-filesystem"].map(|leg| script(&images, &again, &["--leg", leg]));
+    run_script(folder.path(), &away, &["medium"]);
+    run_script(folder.path(), &back, &["medium"]);
+    stock.assert_there(again.host(), "mirror/nested", "v1", &outer);
+    let mapping = super::plan(&images, "mapping", &[]).success();
+    mapping.stderr_has("has an index inside its index, which `oc image mirror` may not copy");
+}
