@@ -17,6 +17,8 @@
 //! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
 //! | [`chart`] | Helm charts as artifacts, and the images they need | run helm unasked |
+//! | [`release`] | release payloads: their components, and signatures that travel with them | verify a signature |
+//! | [`catalog`] | the files in an image; what an operator catalog lists, and which of it is wanted | know of registries |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
 //! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent or rebuilt and why, several that follow each other, the workshop in which content is rebuilt, `verify`, `inspect` | |
@@ -42,6 +44,7 @@ pub mod oci;
 pub mod pack;
 pub mod plan;
 pub mod push;
+pub mod release;
 pub mod request;
 pub mod select;
 pub mod stocktake;

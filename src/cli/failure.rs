@@ -2,9 +2,11 @@
 
 use std::error::Error;
 
+use barge::chart::ChartError;
 use barge::graph::survey::SurveyError;
 use barge::input::{FileError, InputError, OpenError};
 use barge::pack::PackError;
+use barge::release::ReleaseError;
 use barge::store::StoreError;
 pub use barge::store::chain;
 use barge::transfer::TransferError;
@@ -126,6 +128,21 @@ impl From<OpenError> for Failure {
                 let failure = Self::from(*source);
                 Self { message: format!("{at}: {}", failure.message), ..failure }
             }
+            OpenError::Chart(error) => match error {
+                ChartError::Store(error) => error.into(),
+                error => Self::new(BAD_INPUT, "chart", &error),
+            },
+            OpenError::Release(error) => match error {
+                ReleaseError::Store(error) => error.into(),
+                error => Self::new(BAD_INPUT, "release", &error),
+            },
+            OpenError::Catalog(_) | OpenError::Rebuild(_) => Self::new(BAD_INPUT, "catalog", &error),
+            OpenError::Filter { ref catalog, .. } => {
+                let next = format!("barge catalog list {catalog}");
+                Self::new(BAD_INPUT, "filter", &error).next(next)
+            }
+            OpenError::NotOne { .. } => Self::new(BAD_INPUT, "not-one", &error)
+                .hint("say which: oci:DIR:NAME, or a reference with a tag or a digest"),
             OpenError::NoTag { .. } => Self::new(BAD_INPUT, "no-tag", &error)
                 .hint("look at the tags: `skopeo list-tags docker://REPOSITORY`"),
             OpenError::NoCatalogue { .. } => Self::new(REGISTRY, "no-catalogue", &error)

@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use barge::input::{Fill, InputError, Opened, Opener, Order, parse_argument, read_list, read_order};
-use barge::oci::RepositoryName;
+use barge::input::{
+    ChartOrder, ChartPlace, Fill, InputError, Opened, Opener, Order, ReleaseOrder, parse_argument, read_list,
+    read_order,
+};
+use barge::oci::{Platform, RepositoryName};
 use barge::pack::Asked;
 use barge::push::sparse::Policy;
 use barge::select::Attachments;
@@ -20,6 +23,21 @@ pub struct FillArgs {
     /// repeatable
     #[arg(long, short, value_name = "FILE")]
     file: Vec<PathBuf>,
+    /// Takes a Helm chart and its images: a .tgz, a chart's folder, or oci://REGISTRY/CHART:VERSION; repeatable
+    #[arg(long, value_name = "CHART")]
+    chart: Vec<String>,
+    /// The images of charts that don't say which they need: one a line
+    #[arg(long, value_name = "LIST")]
+    chart_images: Option<PathBuf>,
+    /// Runs `helm template` to find the images of charts; templates of a chart are its authors' programs
+    #[arg(long)]
+    render_charts: bool,
+    /// Takes an OpenShift release with its components; repeatable
+    #[arg(long, value_name = "IMAGE")]
+    release: Vec<String>,
+    /// A signature file of the release; repeatable
+    #[arg(long, value_name = "FILE")]
+    release_signature: Vec<PathBuf>,
 }
 
 /// What the command line names itself.
@@ -42,20 +60,70 @@ impl Named<'_> {
 /// What the files ask for, read and not yet opened.
 pub struct Orders {
     files: Vec<(PathBuf, Order)>,
+    /// What flags ask for that files can ask for too.
+    flags: Order,
+    fill: Fill,
 }
 
 impl FillArgs {
     /// Reads the files; nothing is opened or asked.
     pub fn read(&self) -> Result<Orders, Failure> {
         let files = self.file.iter().map(|path| Ok((path.clone(), read_order(path)?)));
-        Ok(Orders { files: files.collect::<Result<_, Failure>>()? })
+        let mut files: Vec<(PathBuf, Order)> = files.collect::<Result<_, Failure>>()?;
+        let mut flags = Order::default();
+        for text in &self.chart {
+            flags.charts.push(chart(text)?);
+        }
+        for text in &self.release {
+            flags.releases.push(ReleaseOrder {
+                argument: parse_argument(text)?,
+                signatures: Vec::new(),
+                platforms: Vec::new(),
+                at: None,
+            });
+        }
+        let orders = || files.iter().map(|(_, order)| order).chain([&flags]);
+        let has_charts = orders().any(|order| !order.charts.is_empty());
+        if !has_charts && (self.chart_images.is_some() || self.render_charts) {
+            return Err(Failure::usage(
+                "--chart-images and --render-charts are about charts, and none is named",
+            )
+            .hint("name one with --chart, or in a file given with -f"));
+        }
+        let releases = orders().map(|order| order.releases.len()).sum::<usize>();
+        match (self.release_signature.is_empty(), releases) {
+            (true, _) => {}
+            (false, 1) => files
+                .iter_mut()
+                .map(|(_, order)| order)
+                .chain([&mut flags])
+                .flat_map(|order| &mut order.releases)
+                .for_each(|release| release.signatures.extend(self.release_signature.iter().cloned())),
+            (false, 0) => {
+                return Err(Failure::usage("--release-signature is about a release, and none is named")
+                    .hint("name it with --release, or in a file given with -f"));
+            }
+            (false, _) => {
+                return Err(Failure::usage(
+                    "--release-signature does not say which of the releases it is of",
+                )
+                .hint("in a barge.yaml each release has `signatures` of its own"));
+            }
+        }
+        let fill = Fill {
+            platforms: Vec::new(),
+            chart_images: self.chart_images.clone(),
+            render_charts: self.render_charts,
+            scratch: std::env::temp_dir(),
+        };
+        Ok(Orders { files, flags, fill })
     }
 }
 
 impl Orders {
     /// Returns whether there is no file.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
+        self.files.is_empty() && self.flags.charts.is_empty() && self.flags.releases.is_empty()
     }
 
     /// Returns how registries are reached.
@@ -121,7 +189,7 @@ impl Orders {
     pub fn open<'a>(
         &self,
         named: Named<'_>,
-        has_platforms: bool,
+        platforms: &[Platform],
         client: &'a Client,
     ) -> Result<Opener<'a>, Failure> {
         let mut opener = Opener::new(client);
@@ -141,8 +209,8 @@ impl Orders {
                 .map_err(|error| Failure::new(2, "input", &InputError::Reference(text.clone(), error)))?;
             opener.add_all_tags(&name)?;
         }
-        let fill = Fill { has_platforms };
-        for (_, order) in &self.files {
+        let fill = Fill { platforms: platforms.to_vec(), ..self.fill.clone() };
+        for order in self.files.iter().map(|(_, order)| order).chain([&self.flags]) {
             opener.add_order(order, &fill)?;
         }
         Ok(opener)
@@ -152,6 +220,31 @@ impl Orders {
     pub fn ask_for_nothing(&self, named: Named<'_>) -> bool {
         self.is_empty() && named.is_empty()
     }
+}
+
+/// Reads what `--chart` names.
+fn chart(text: &str) -> Result<ChartOrder, Failure> {
+    let place = match text.strip_prefix("oci://") {
+        Some(reference) => ChartPlace::Registry(
+            reference.parse().map_err(|error| InputError::Reference(text.to_owned(), error))?,
+        ),
+        None if text.contains("://") => {
+            return Err(Failure::usage(format!("`{text}` is neither a path nor a chart of a registry")).hint(
+                "charts of other repositories are named in a barge.yaml: `charts: [{repository: URL, chart: NAME, version: X}]`",
+            ));
+        }
+        None => ChartPlace::File(text.into()),
+    };
+    Ok(ChartOrder {
+        place,
+        name: None,
+        images: None,
+        render: false,
+        image_paths: Vec::new(),
+        values: Vec::new(),
+        platforms: Vec::new(),
+        at: None,
+    })
 }
 
 /// Says what people should know of what was opened.

@@ -77,7 +77,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 fn open(args: &Args, orders: &Orders, request: Option<&Request>, client: &Client) -> Result<Opened, Failure> {
     let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
-    let mut opener = orders.open(named, !args.carry.platform.is_empty(), client)?;
+    let mut opener = orders.open(named, &args.carry.platform, client)?;
     if let (true, Some(request)) = (orders.ask_for_nothing(named), request) {
         add_requested(&mut opener, request)?;
     }

@@ -1,6 +1,11 @@
 //! Filling orders: from what files ask for to what a survey asks for.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod catalogs;
+mod parts;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use super::open::{OpenError, Opened, Opener, Said};
 use super::order::{Blocked, Order, RegistryOrder, Spot, TagChoice, TagOrder};
@@ -12,8 +17,14 @@ use crate::store::registry::Rule;
 /// What goes before whatever a file says.
 #[derive(Debug, Clone, Default)]
 pub struct Fill {
-    /// Whether the command line says which platforms are wanted of all: a file's defaults then don't count.
-    pub has_platforms: bool,
+    /// The platforms that the command line wants of all; where there are any, a file's defaults don't count.
+    pub platforms: Vec<Platform>,
+    /// A list of the images of charts for which there is no other.
+    pub chart_images: Option<PathBuf>,
+    /// Whether all charts are rendered to find their images.
+    pub render_charts: bool,
+    /// The folder for working files.
+    pub scratch: PathBuf,
 }
 
 /// Where files say what travels under a name.
@@ -54,7 +65,7 @@ impl Opener<'_> {
     /// # Errors
     /// [`OpenError`], with the place in the file.
     pub fn add_order(&mut self, order: &Order, fill: &Fill) -> Result<(), OpenError> {
-        let defaults: &[Platform] = if fill.has_platforms { &[] } else { &order.defaults.platforms };
+        let defaults: &[Platform] = if fill.platforms.is_empty() { &order.defaults.platforms } else { &[] };
         let said = |own: &[Platform], part, at: &Option<Spot>| Said {
             platforms: if own.is_empty() { defaults } else { own }.to_vec(),
             part,
@@ -66,6 +77,18 @@ impl Opener<'_> {
         for tags in &order.tags {
             let said = said(&tags.platforms, Part::Image, &tags.at);
             self.add_tags(tags, &said).map_err(|error| error.at(tags.at.as_ref()))?;
+        }
+        for catalog in &order.catalogs {
+            let said = said(&catalog.platforms, Part::Catalog, &catalog.at);
+            self.add_catalog(catalog, &said, fill).map_err(|error| error.at(catalog.at.as_ref()))?;
+        }
+        for chart in &order.charts {
+            let said = said(&chart.platforms, Part::Image, &chart.at);
+            self.add_chart(chart, &said, fill).map_err(|error| error.at(chart.at.as_ref()))?;
+        }
+        for release in &order.releases {
+            let said = said(&release.platforms, Part::Release, &release.at);
+            self.add_release(release, &said, fill).map_err(|error| error.at(release.at.as_ref()))?;
         }
         // What is left out decides what the result is.
         let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));
@@ -118,6 +141,26 @@ fn choice_text(choice: &TagChoice) -> String {
     if texts.is_empty() { "all".to_owned() } else { texts.join(", ") }
 }
 
+/// Makes one of wishes that ask for the same: many bundles need one image. It is the greatest of what they call it.
+pub(super) fn join(wishes: &mut Vec<Wish>) {
+    let mut first: HashMap<(Reference, usize, String, Vec<Platform>), usize> = HashMap::new();
+    let all = std::mem::take(wishes);
+    for wish in all {
+        let key = (wish.name.clone(), wish.source, wish.selector.clone(), wish.platforms.clone());
+        match first.entry(key) {
+            Entry::Occupied(known) => {
+                let known = &mut wishes[*known.get()];
+                known.part = known.part.max(wish.part);
+                known.reference = known.reference.take().or(wish.reference);
+            }
+            Entry::Vacant(place) => {
+                place.insert(wishes.len());
+                wishes.push(wish);
+            }
+        }
+    }
+}
+
 /// Takes away what is blocked, by where it comes from or by what it is called, and says so.
 pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) {
     let mut left_out: BTreeMap<usize, Vec<String>> = BTreeMap::new();
@@ -155,6 +198,16 @@ mod tests {
             platforms: Vec::new(),
             part: Part::Image,
         }
+    }
+
+    #[test]
+    fn one_image_that_many_need_is_asked_for_once_and_is_the_greatest_of_what_they_call_it() {
+        let asked = wish("r.example/a:v1", Some("r.example/a:v1"));
+        let parts = [Part::Image, Part::Catalog, Part::Operator];
+        let mut wishes: Vec<Wish> = parts.map(|part| Wish { part, ..asked.clone() }).to_vec();
+        wishes.push(Wish { platforms: vec!["linux/arm64".parse().unwrap()], ..asked.clone() });
+        join(&mut wishes);
+        assert_eq!(wishes.iter().map(|wish| wish.part).collect::<Vec<_>>(), [Part::Catalog, Part::Image]);
     }
 
     #[test]

@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::argument::{Argument, InputError, Place};
-use super::fill::{SaidAt, leave_out};
+use super::fill::{SaidAt, join, leave_out};
 use super::order::{Blocked, Spot};
 use crate::bundle::Bundle;
 use crate::bundle::record::ImageEntry;
+use crate::catalog::rebuild::RebuildError;
+use crate::catalog::{CatalogError, FilterError};
+use crate::chart::ChartError;
 use crate::graph::survey::Wish;
 use crate::graph::{Change, Part};
 use crate::oci::{Digest, Platform, Reference, RepositoryName};
+use crate::release::ReleaseError;
 use crate::store::docker_archive::DockerArchive;
 use crate::store::registry::Client;
 use crate::store::{Source, StoreError, is_attached_tag};
@@ -75,6 +79,33 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: Box<OpenError>,
+    },
+    /// A chart can't be opened.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    /// A catalog can't be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// What is wanted of a catalog can't be had.
+    #[error("what is wanted of the catalog {catalog} can't be chosen")]
+    Filter {
+        /// The catalog.
+        catalog: String,
+        /// Why.
+        #[source]
+        source: FilterError,
+    },
+    /// A catalog can't be rebuilt.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// A release can't be opened.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// A place that is to hold one image holds several.
+    #[error("{place} holds several images, and one is wanted")]
+    NotOne {
+        /// The place.
+        place: String,
     },
     /// None of a repository's tags is wanted.
     #[error("none of the {count} tags of {repository} fits {choice}")]
@@ -206,6 +237,7 @@ impl<'a> Opener<'a> {
     pub fn finish(mut self) -> Opened {
         let blocked = std::mem::take(&mut self.blocked);
         leave_out(&mut self.opened, &blocked);
+        join(&mut self.opened.wishes);
         let places = self.places.into_iter().map(|(place, at)| (at, place)).collect();
         Opened { places, ..self.opened }
     }

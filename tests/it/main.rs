@@ -8,6 +8,7 @@
     reason = "matters of taste, which tests are spared"
 )]
 
+mod bring;
 mod bundles;
 mod charts;
 mod damage;
@@ -22,6 +23,7 @@ mod patch;
 mod patched;
 mod plan;
 mod push;
+mod releases;
 mod support;
 mod support_tests;
 mod verify;

@@ -74,7 +74,7 @@ impl Target {
         client: &Client,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let opener = orders.open(Named::default(), !args.carry.platform.is_empty(), client)?;
+        let opener = orders.open(Named::default(), &args.carry.platform, client)?;
         let mut opened = opener.finish();
         announce(&opened, printer);
         orders.note_for_later(printer);

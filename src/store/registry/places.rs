@@ -5,13 +5,13 @@
 //! order and the place itself last. What comes from a mirror is checked against its digest like everything else, and
 //! keeps the name of the place that it stands for.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::{Attached, Result, Source, StoreError};
+use super::super::{Attached, Result, Source, StoreError, chain};
 use super::limits::lock;
 use super::{Access, Client, Repository};
 use crate::oci::reference::{is_host, is_repository};
@@ -134,8 +134,8 @@ impl Client {
     }
 }
 
-/// Registries that could not be reached while there were others to ask: they are not waited for again.
-pub(super) type Lost = Mutex<HashSet<String>>;
+/// Registries that could not be reached while there were others to ask, with the reason: they are not waited for again.
+pub(super) type Lost = Mutex<HashMap<String, String>>;
 
 impl Places {
     /// Checks that one of the places can be reached and lets the user pull.
@@ -162,7 +162,7 @@ impl Places {
             order.sort_by_key(|at| *at != last);
         }
         let lost = lock(&self.client.0.lost);
-        let is_lost = |at: &usize| lost.contains(&self.places[*at].name().registry);
+        let is_lost = |at: &usize| lost.contains_key(&self.places[*at].name().registry);
         if !order.iter().all(is_lost) {
             order.retain(|at| !is_lost(at));
         }
@@ -171,7 +171,8 @@ impl Places {
 
     fn note(&self, at: usize, error: &StoreError) {
         if matches!(error, StoreError::Unreachable { .. }) && self.places.len() > 1 {
-            lock(&self.client.0.lost).insert(self.places[at].name().registry.clone());
+            let mut lost = lock(&self.client.0.lost);
+            lost.entry(self.places[at].name().registry.clone()).or_insert_with(|| chain(error));
         }
     }
 
@@ -205,8 +206,16 @@ impl Places {
         {
             return only;
         }
-        let is_everywhere = errors.len() == self.places.len();
-        if is_everywhere && errors.iter().all(|(_, error)| error.is_not_found()) {
+        for place in &self.places {
+            let (name, registry) = (place.name().to_string(), &place.name().registry);
+            let why = lock(&self.client.0.lost).get(registry).cloned();
+            if let (Some(why), false) = (why, errors.iter().any(|(asked, _)| *asked == name)) {
+                let (place, what) = (registry.clone(), what.to_owned());
+                let source = format!("it was not asked again: {why}").into();
+                errors.push((name, StoreError::Unreachable { place, what, source }));
+            }
+        }
+        if errors.iter().all(|(_, error)| error.is_not_found()) {
             let places: Vec<&str> = errors.iter().map(|(place, _)| place.as_str()).collect();
             let what = format!("{what} of {} (asked of {})", self.name, places.join(", "));
             return StoreError::NotFound { place: "every place that stands for it".to_owned(), what };

@@ -13,12 +13,13 @@ use crate::support::images::plain_layer;
 use crate::support::peers::{RealRegistry, command, run};
 
 /// The texts, with the letter of their requirements.
-const TEXTS: [(&str, &str); 5] = [
+const TEXTS: [(&str, &str); 6] = [
     ("B", include_str!("../../../format-spec/bundle.md")),
     ("G", include_str!("../../../format-spec/gzip.md")),
     ("P", include_str!("../../../format-spec/patch.md")),
     ("I", include_str!("../../../format-spec/inventory.md")),
     ("R", include_str!("../../../format-spec/request.md")),
+    ("S", include_str!("../../../format-spec/release-signature.md")),
 ];
 const RECORD: &str = include_str!("../../../format-spec/barge.schema.json");
 const INVENTORY: &str = include_str!("../../../format-spec/barge-inventory.schema.json");
