@@ -309,6 +309,12 @@ impl Prepared {
         &self.arguments
     }
 
+    /// Returns which attached content was looked for.
+    #[must_use]
+    pub fn attachments(&self) -> Attachments {
+        self.options.attachments
+    }
+
     /// Returns the place that has a piece of content.
     #[must_use]
     pub fn source(&self, node: &Node) -> &Arc<dyn Source> {

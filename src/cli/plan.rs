@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use barge::emit::{Context, Leg, Options, Places, Plan, PlanError, Written, json, mapping, regsync, skopeo};
-use barge::input::{Opened, Opener, parse_argument, read_list};
-use barge::oci::{Platform, RepositoryName};
-use barge::pack::{Asked, HoldsNothing, Leftover, Options as Packing, Output, Prepared, Relied};
+use barge::input::Opened;
+use barge::oci::Platform;
+use barge::pack::{Asked, HoldsNothing, Leftover, Options as Packing, Output, Prepared, Relied, Warning};
 use barge::push::sparse::Policy;
 use barge::select::{Attachments, Wanted};
-use barge::store::registry::Client;
 use serde_json::json;
 
 use super::args::{RegistryArgs, parse_platform};
 use super::failure::{BAD_INPUT, Failure, SOME_FAILED};
+use super::fill::{FillArgs, Named, Orders, announce, asked};
 use super::naming::{NamingArgs, destination};
 use super::print_client_warnings;
 use super::printer::{Printer, counted};
@@ -26,6 +26,8 @@ pub struct Args {
     /// What to copy, as for pack: [NAME=]SOURCE
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
+    #[command(flatten)]
+    fill: FillArgs,
     /// Copies what a list names: one image a line, `#` starts a comment
     #[arg(long, value_name = "LIST")]
     from_file: Vec<PathBuf>,
@@ -48,8 +50,8 @@ pub struct Args {
     #[arg(long)]
     no_attachments: bool,
     /// What goes under the tag of an image of which platforms are left out
-    #[arg(long, value_enum, default_value_t)]
-    sparse: SparseArg,
+    #[arg(long, value_enum)]
+    sparse: Option<SparseArg>,
     /// Plans what can be had when some images fail
     #[arg(long)]
     keep_going: bool,
@@ -79,10 +81,9 @@ enum LegArg {
     FromFilesystem,
 }
 
-#[derive(Clone, Copy, Default, clap::ValueEnum)]
+#[derive(Clone, Copy, clap::ValueEnum)]
 enum SparseArg {
-    /// The exact index
-    #[default]
+    /// The exact index, as it is without this option
     Require,
     /// The one platform that is left
     Single,
@@ -99,23 +100,35 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     if args.leg.is_some() && !has_legs {
         return Err(Failure::usage("--leg is for --format mapping and --format skopeo"));
     }
-    let client = args.registry.client()?;
-    let opened = open(args, &client)?;
-    for note in &opened.notes {
-        printer.note(&format!("note: {note}"));
-    }
+    let orders = args.fill.read()?;
+    let rules = orders.rules();
+    let client = args.registry.client_with(rules.clone())?;
+    let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
+    let opened = orders.open(named, !args.platform.is_empty(), &client)?.finish();
+    announce(&opened, printer);
+    let warnings = opened.warnings.clone();
     let places = Places::of(&opened)?;
-    let prepared = prepare(args, opened)?;
-    print_client_warnings(&client, printer);
-    let options = Options {
-        naming,
-        sparse: match args.sparse {
-            SparseArg::Require => Policy::Require,
-            SparseArg::Single => Policy::Single,
-        },
-        attachments: !args.no_attachments,
+    let options = Options { naming, sparse: sparse(args, &orders)?, said: opened.said.clone() };
+    let attachments = match (args.no_attachments, orders.attachments()?) {
+        (true, _) => Attachments::None,
+        (false, attachments) => attachments.unwrap_or_default(),
     };
-    let plan = Plan::of(&prepared, &places, &options).map_err(failure_of)?;
+    let prepared = prepare(args, opened, attachments)?;
+    print_client_warnings(&client, printer);
+    let mut plan = Plan::of(&prepared, &places, &options).map_err(|error| failure_of(&error))?;
+    for rule in rules.iter().filter(|rule| !rule.mirrors.is_empty()) {
+        let cause = "read through mirrors here; the other tool has to know of them itself";
+        plan.notes.add(cause, rule.prefix.clone());
+    }
+    // These were told when they came up, and belong to the document too.
+    for (cause, items) in &warnings {
+        items.iter().for_each(|item| plan.notes.add(cause.clone(), item.clone()));
+    }
+    let tell = |notes: &[Warning]| {
+        for note in notes.iter().filter(|note| warnings.iter().all(|(cause, _)| *cause != note.cause)) {
+            printer.warning(&note.cause, &note.items);
+        }
+    };
     let code = if plan.failed.is_empty() { 0 } else { SOME_FAILED };
     let failed: Vec<String> = plan.failed.iter().map(|(image, why)| format!("{image}: {why}")).collect();
     if !failed.is_empty() {
@@ -131,9 +144,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let written = match args.format {
         FormatArg::Json => {
             let document = json::document(&plan);
-            for note in plan.notes.clone().finish() {
-                printer.warning(&note.cause, &note.items);
-            }
+            tell(&plan.notes.clone().finish());
             // One document, whether --json is given or not.
             printer.raw(format!("{document:#}\n").as_bytes());
             return Ok(code);
@@ -142,38 +153,31 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         FormatArg::Skopeo => skopeo::write(&plan, &context),
         FormatArg::Regsync => regsync::write(&plan, &context),
     };
-    print(&written.map_err(failure_of)?, code, &failed, printer);
+    let written = written.map_err(|error| failure_of(&error))?;
+    tell(&written.notes);
+    print(&written, code, &failed, printer);
     Ok(code)
 }
 
-/// Opens what was named.
-fn open(args: &Args, client: &Client) -> Result<Opened, Failure> {
-    let mut opener = Opener::new(client);
-    for text in &args.images {
-        opener.add(&parse_argument(text)?)?;
+/// Returns what goes under the tag of an image of which platforms are left out.
+fn sparse(args: &Args, orders: &Orders) -> Result<Policy, Failure> {
+    match args.sparse {
+        Some(SparseArg::Require) => Ok(Policy::Require),
+        Some(SparseArg::Single) => Ok(Policy::Single),
+        None => match orders.sparse()?.unwrap_or_default() {
+            Policy::Rewrite => Err(Failure::usage("no other tool rewrites an index, as the file asks for")
+                .hint("--sparse require plans the exact index, --sparse single one platform in its place")),
+            policy => Ok(policy),
+        },
     }
-    for list in &args.from_file {
-        for argument in read_list(list)? {
-            opener.add(&argument)?;
-        }
-    }
-    for text in &args.all_tags {
-        let name: RepositoryName =
-            text.strip_prefix("docker://").unwrap_or(text).parse().map_err(|error| {
-                Failure::new(2, "input", &barge::input::InputError::Reference(text.clone(), error))
-            })?;
-        opener.add_all_tags(&name)?;
-    }
-    Ok(opener.finish())
 }
 
 /// Surveys what was opened, as a pack would that writes nothing.
-fn prepare(args: &Args, opened: Opened) -> Result<Prepared, Failure> {
-    let Opened { sources, wishes, bundles, arguments, .. } = opened;
+fn prepare(args: &Args, opened: Opened, attachments: Attachments) -> Result<Prepared, Failure> {
     // What a delta bundle builds on is the business of whoever has it: only that it lacks something counts here.
     let is_delta =
         |bundle: &barge::bundle::Bundle| bundle.record().is_some_and(|record| record.base.is_some());
-    let relied = bundles.values().any(|bundle| is_delta(bundle)).then(|| Relied {
+    let relied = opened.bundles.values().any(|bundle| is_delta(bundle)).then(|| Relied {
         bases: Vec::new(),
         holds: std::sync::Arc::new(HoldsNothing),
         removed: Box::new(|_| std::collections::BTreeSet::new()),
@@ -183,20 +187,17 @@ fn prepare(args: &Args, opened: Opened) -> Result<Prepared, Failure> {
         // Other tools have their own ways with layers of which the type says that they may not be redistributed.
         wanted: Wanted { platforms: args.platform.clone(), foreign_layers: true },
         strict_platforms: false,
-        attachments: if args.no_attachments { Attachments::None } else { Attachments::All },
+        attachments,
         keep_going: args.keep_going,
         jobs: args.registry.jobs,
         max_size: None,
         restart: false,
         output: Output::Nowhere,
     };
-    Ok(Prepared::of(Asked { sources, wishes, bundles, arguments, relied, ..Asked::default() }, options)?)
+    Ok(Prepared::of(Asked { relied, ..asked(opened) }, options)?)
 }
 
 fn print(written: &Written, code: u8, failed: &[String], printer: &Printer) {
-    for note in &written.notes {
-        printer.warning(&note.cause, &note.items);
-    }
     if !printer.is_json() {
         printer.raw(written.text.as_bytes());
     }
@@ -220,24 +221,25 @@ fn print(written: &Written, code: u8, failed: &[String], printer: &Printer) {
     );
 }
 
-fn failure_of(error: PlanError) -> Failure {
-    match &error {
+fn failure_of(error: &PlanError) -> Failure {
+    match error {
         PlanError::Naming(_) => {
-            Failure::new(2, "naming", &error).hint("--map SOURCE=TARGET gives other names")
+            Failure::new(2, "naming", error).hint("--map SOURCE=TARGET gives other names")
         }
-        PlanError::Collision { .. } => Failure::new(BAD_INPUT, "name-clash", &error).hint(
+        PlanError::Collision { .. } => Failure::new(BAD_INPUT, "name-clash", error).hint(
             "--map SOURCE=TARGET gives one of them another name, --strip-registry=false keeps the hosts apart",
         ),
-        PlanError::SeveralPlatforms { .. } => Failure::new(BAD_INPUT, "platform", &error)
+        PlanError::SeveralPlatforms { .. } => Failure::new(BAD_INPUT, "platform", error)
             .hint("name one with --platform, or leave out --sparse single"),
         PlanError::NothingToSay { notes, .. } => {
-            let mut failure = Failure::new(BAD_INPUT, "nothing-to-say", &error);
+            let mut failure = Failure::new(BAD_INPUT, "nothing-to-say", error);
             failure.causes = notes
                 .iter()
+                .filter(|note| note.cause.starts_with("left out"))
                 .flat_map(|note| note.items.iter().take(5).map(move |item| format!("{item}: {}", note.cause)))
                 .collect();
             failure
         }
-        PlanError::Spool(_) => Failure::new(BAD_INPUT, "local", &error),
+        PlanError::Spool(_) => Failure::new(BAD_INPUT, "local", error),
     }
 }

@@ -73,6 +73,13 @@ impl Entry {
         self.single.is_none() && self.children.iter().any(|child| !child.kept)
     }
 
+    /// Returns whether an index below the root travels, which few tools know of.
+    #[must_use]
+    pub fn is_nested(&self) -> bool {
+        let is_index = |child: &Child| child.kept && media_type::is_index(&child.descriptor.media_type);
+        self.single.is_none() && self.children.iter().any(is_index)
+    }
+
     /// Returns the digest that the tag means at the target.
     #[must_use]
     pub fn tagged(&self) -> &Digest {

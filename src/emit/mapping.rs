@@ -24,6 +24,12 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
         let Some(from) = entry.registry() else { continue };
         hosts.insert(&from.registry);
         lines.add(from, entry.tagged(), entry, &entry.tag);
+        if entry.is_nested() {
+            notes.add(
+                "has an index inside its index, which `oc image mirror` may not copy",
+                entry.name.to_string(),
+            );
+        }
     }
     let images = lines.by_target.len();
     for entry in &said {

@@ -119,6 +119,12 @@ impl Places {
         Ok(Self(places))
     }
 
+    /// Returns a repository, if it is among the places.
+    pub(super) fn registry(&self, name: &RepositoryName) -> Option<Arc<Origin>> {
+        let is_it = |origin: &Arc<Origin>| matches!(&**origin, Origin::Registry(known) if known == name);
+        self.0.iter().map(|(_, origin)| origin).find(|origin| is_it(origin)).cloned()
+    }
+
     /// Returns what a source is to other tools.
     pub(super) fn origin(&self, source: &Arc<dyn Source>) -> Arc<Origin> {
         let is_it = |known: &Arc<dyn Source>| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(source));

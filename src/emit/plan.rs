@@ -10,11 +10,12 @@ use super::notes::Notes;
 use super::origin::{Origin, Places};
 use super::tags::tags;
 use crate::graph::{Image, NodeId, Presence};
+use crate::input::SaidAt;
 use crate::oci::{Digest, Reference};
 use crate::pack::{Prepared, Warning};
 use crate::push::names::{Destination, Naming, NamingError};
 use crate::push::sparse::Policy;
-use crate::select::Reason;
+use crate::select::{Attachments, Reason};
 use crate::store::chain;
 
 /// How to plan.
@@ -25,8 +26,8 @@ pub struct Options {
     /// What goes under the tag of an image of which platforms are left out: the exact index, or the one platform.
     /// Nobody else rewrites an index.
     pub sparse: Policy,
-    /// Whether attached content is wanted.
-    pub attachments: bool,
+    /// Where files say what travels under a name.
+    pub said: SaidAt,
 }
 
 /// What is to be done, whoever does it.
@@ -113,7 +114,11 @@ impl Plan {
                     format!("{} and {} as {destination}", first.source(), entry.source()),
                 ),
                 Some(first) => {
-                    let (first, second) = (first.source(), entry.source());
+                    let told = |entry: &Entry| match &options.said.of(&entry.name)[..] {
+                        [] => entry.source(),
+                        spots => format!("{} ({})", entry.source(), spots.join(", ")),
+                    };
+                    let (first, second) = (told(first), told(&entry));
                     return Err(PlanError::Collision { first, second, target: destination });
                 }
             }
@@ -129,7 +134,7 @@ impl Plan {
             destination: options.naming.destination.clone(),
             entries,
             failed: failed.map(|one| (one.name.to_string(), chain(&*one.error))).collect(),
-            attachments: options.attachments,
+            attachments: prepared.attachments() != Attachments::None,
             notes,
         })
     }
@@ -147,7 +152,12 @@ fn entry(prepared: &Prepared, places: &Places, image: &Image) -> Result<Entry, P
         subject: graph.digest(attached.subject).clone(),
         origin: origin(attached.node),
     });
-    let origin = origin(image.root);
+    // Content that several places have is one; each image is taken from where it was asked for.
+    let own = image.reference.as_ref().and_then(|reference| places.registry(&reference.name));
+    let origin = match (origin(image.root), own) {
+        (origin, Some(own)) if matches!(*origin, Origin::Registry(_)) => own,
+        (origin, _) => origin,
+    };
     let lacking = match &*origin {
         Origin::Layout(_) => graph
             .image_closure(image)
@@ -249,5 +259,25 @@ fn single(prepared: &Prepared, image: &Image, entry: &Entry) -> Result<Option<Di
         [] => Ok(None),
         [only] => Ok(Some(prepared.graph.digest(only).clone())),
         ref several => Err(PlanError::SeveralPlatforms { image: entry.name.clone(), count: several.len() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_spelled_as_they_are_or_not_at_all() {
+        let word = |text: &str| serde_json::from_str::<SpelledPlatform>(text).unwrap().word();
+        let spelled = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            word(r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#),
+            spelled("linux/arm64/v8")
+        );
+        assert_eq!(word(r#"{"os":"linux","architecture":"amd64","variant":""}"#), spelled("linux/amd64"));
+        assert_eq!(word(r#"{"os":null}"#), spelled("/"));
+        for hostile in ["linux\\nr.test/a@sha256:0=r.test/b:1", "li'nux", "a b", "$(x)", "\\u202e"] {
+            assert_eq!(word(&format!(r#"{{"os":"{hostile}","architecture":"amd64"}}"#)), None, "{hostile}");
+        }
     }
 }

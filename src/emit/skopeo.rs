@@ -2,7 +2,7 @@
 //!
 //! Every line names its source by digest and keeps digests, so that a script means what it meant when it was written. An
 //! index of which platforms stay behind is copied child by child, each under its digest, and then alone: the registry has
-//! to take an index of which some children are absent. With a folder between the two ends an image is a layout there
+//! to take an index of which some children are absent. So is an index inside an index. With a folder between the two ends an image is a layout there
 //! (all share one folder of blobs), or a `dir:` where its manifests are Docker's, which a layout can't hold unchanged.
 //!
 //! Names from outside become quoted words; what goes between double quotes beside `$folder` has the letters of
@@ -13,7 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::entry::{Attachment, Entry, is_oci};
 use super::shell::quoted;
 use super::{Context, Leg, Notes, Origin, Plan, PlanError, Written, counted};
-use crate::oci::Digest;
+use crate::oci::{Digest, media_type};
 
 pub(super) const SINGLE: &str =
     "one platform goes under the tag, so the tag means another digest than at the source";
@@ -135,21 +135,25 @@ impl Script<'_> {
             Origin::Registry(name) => {
                 let host = Some(name.registry.as_str());
                 let source = |digest: &Digest| format!("docker://{name}@{digest}");
-                if entry.is_sparse() {
-                    for child in entry.children.iter().filter(|child| child.kept) {
+                if entry.is_sparse() || entry.is_nested() {
+                    // Depth-first the other way round: what an index lists goes before it.
+                    for child in entry.children.iter().rev().filter(|child| child.kept) {
                         let digest = &child.descriptor.digest;
+                        let is_index = media_type::is_index(&child.descriptor.media_type);
                         self.copy(&Copy {
-                            depth: Depth::All,
+                            depth: if is_index { Depth::IndexOnly } else { Depth::All },
                             from: source(digest),
                             from_host: host,
                             entry,
                             to: format!("@{digest}"),
                             place: format!("_/{}", digest.hex()),
-                            is_oci: is_oci(&child.descriptor),
+                            is_oci: !is_index && is_oci(&child.descriptor),
                         });
                     }
                     self.copy(&whole(Depth::IndexOnly, source(&entry.root.digest), host));
-                    self.notes.add(SPARSE, entry.name.to_string());
+                    if entry.is_sparse() {
+                        self.notes.add(SPARSE, entry.name.to_string());
+                    }
                 } else {
                     self.copy(&whole(Depth::All, source(entry.tagged()), host));
                 }
@@ -162,8 +166,14 @@ impl Script<'_> {
             Origin::Layout(_) if entry.is_sparse() || entry.single.is_some() => Err(
                 "skopeo copies no single platforms of a layout by their digest; `barge push` carries these",
             ),
+            Origin::Layout(_) if entry.is_nested() => {
+                Err("skopeo copies no index inside an index out of a layout; `barge push` carries these")
+            }
             Origin::Layout(_) if entry.lacking > 0 => {
                 Err("its place has not all of its content; `barge push` carries these")
+            }
+            Origin::Layout(_) if !is_oci(&entry.root) => {
+                Err("skopeo finds no manifests of Docker's types in a layout; `barge push` carries these")
             }
             Origin::Layout(layout) => {
                 let from = layout.transport(&entry.root.digest, &entry.name.to_string())?;

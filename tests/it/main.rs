@@ -23,6 +23,7 @@ mod layers;
 mod pack;
 mod patch;
 mod patched;
+mod plan;
 mod push;
 mod rebuild;
 mod releases;
