@@ -15,8 +15,11 @@
 //! | [`doctor`] | what a target will do, found out before the transfer; what this machine can do | write without leave |
 //! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
+//! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
 //! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
-//! | [`emit`] | what users take: files for other programs, from what bundles and receipts say | know of terminals |
+//! | [`chart`] | Helm charts as artifacts, and the images they need | run helm unasked |
+//! | [`release`] | release payloads: their components, and signatures that travel with them | verify a signature |
+//! | [`catalog`] | the files in an image; what an operator catalog lists, and which of it is wanted | know of registries |
 //! | [`transfer`] | carries out a plan: workers, retries, verification of every byte, resume, progress events | know of terminals |
 //! | [`graph`], [`select`], [`plan`] | the closure of the roots; which parts of it travel; in what order | touch network or disk but through a `Source` and the spool |
 //! | [`bundle`] | what a bundle is beyond an OCI layout: record, trailer, what is absent or rebuilt and why, several that follow each other, the workshop in which content is rebuilt, `verify`, `inspect` | |
@@ -32,6 +35,7 @@
 pub mod base;
 pub mod bundle;
 pub mod catalog;
+pub mod chart;
 pub mod delta;
 pub mod doctor;
 pub mod emit;
@@ -42,6 +46,7 @@ pub mod oci;
 pub mod pack;
 pub mod plan;
 pub mod push;
+pub mod release;
 pub mod request;
 pub mod select;
 pub mod stocktake;

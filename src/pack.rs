@@ -19,7 +19,7 @@ use crate::bundle::Bundle;
 use crate::bundle::head::Head;
 use crate::graph::spool::Spool;
 use crate::graph::survey::{self, Survey, SurveyError, Wish};
-use crate::graph::{Graph, NodeId};
+use crate::graph::{Graph, Node, NodeId};
 use crate::inventory::state_code;
 use crate::oci::{Digest, Platform, Reference};
 use crate::plan::{self, Item, Summary};
@@ -316,6 +316,26 @@ impl Prepared {
         &self.arguments
     }
 
+    /// Returns which attached content was looked for.
+    #[must_use]
+    pub fn attachments(&self) -> Attachments {
+        self.options.attachments
+    }
+
+    /// Returns the place that has a piece of content.
+    #[must_use]
+    pub fn source(&self, node: &Node) -> &Arc<dyn Source> {
+        &self.sources[usize::from(node.source)]
+    }
+
+    /// Returns the content of a manifest or configuration that was read; none for anything else.
+    ///
+    /// # Errors
+    /// What the system says on reading the working file.
+    pub fn content(&self, digest: &Digest) -> std::io::Result<Option<Vec<u8>>> {
+        self.survey.content(digest)
+    }
+
     /// Returns the names that the bases have and that are no longer wanted.
     #[must_use]
     pub fn removed(&self) -> BTreeSet<String> {
@@ -444,5 +464,6 @@ fn survey_sources(
         keep_going: options.keep_going,
         jobs: options.jobs,
     };
-    Ok(Survey::run(&asked.sources, &asked.wishes, spool, &options)?)
+    let survey = Survey::run(&asked.sources, &asked.wishes, spool, &options);
+    survey.map_err(|error| error.said_at(|name| asked.said.of(name)).into())
 }

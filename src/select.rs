@@ -57,8 +57,9 @@ fn is_signature_type(artifact_type: &str) -> bool {
 
 /// Decides which entries of an image index travel.
 pub trait Select: Sync {
-    /// Returns, for each of `children`, whether it travels.
-    fn children(&self, children: &[Descriptor]) -> Vec<bool>;
+    /// Returns, for each of `children`, whether it travels. `wanted` are the platforms wanted of the image by which they are
+    /// reached; where it is empty, those that are wanted of all.
+    fn children(&self, children: &[Descriptor], wanted: &[Platform]) -> Vec<bool>;
 
     /// Returns whether the content of a non-distributable layer travels.
     fn foreign_layers(&self) -> bool;
@@ -91,24 +92,25 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Returns the best match for each wanted platform among the given ones.
-    fn best<'a>(&'a self, have: &'a [&Platform]) -> impl Iterator<Item = Option<Match>> + 'a {
-        self.platforms.iter().map(|wanted| have.iter().filter_map(|platform| platform.answers(wanted)).max())
-    }
-
-    /// Returns the wanted platforms that none of `have` answers, and those answered by another variant only.
+    /// Returns the platforms wanted of an image that has such a list of its own.
     #[must_use]
-    pub fn unanswered<'a>(&'a self, have: &[&Platform]) -> (Vec<&'a Platform>, Vec<&'a Platform>) {
-        let (mut lacking, mut inexact) = (Vec::new(), Vec::new());
-        for wanted in &self.platforms {
-            match have.iter().filter_map(|platform| platform.answers(wanted)).max() {
-                None => lacking.push(wanted),
-                Some(Match::Exact) => {}
-                Some(_) => inexact.push(wanted),
-            }
-        }
-        (lacking, inexact)
+    pub fn of<'a>(&'a self, own: &'a [Platform]) -> &'a [Platform] {
+        if own.is_empty() { &self.platforms } else { own }
     }
+}
+
+/// Returns the platforms of `wanted` that none of `have` answers, and those answered by another variant only.
+#[must_use]
+pub fn unanswered<'a>(wanted: &'a [Platform], have: &[&Platform]) -> (Vec<&'a Platform>, Vec<&'a Platform>) {
+    let (mut lacking, mut inexact) = (Vec::new(), Vec::new());
+    for wanted in wanted {
+        match have.iter().filter_map(|platform| platform.answers(wanted)).max() {
+            None => lacking.push(wanted),
+            Some(Match::Exact) => {}
+            Some(_) => inexact.push(wanted),
+        }
+    }
+    (lacking, inexact)
 }
 
 /// Returns the platform that an entry of an index is chosen by: none for entries that always travel.
@@ -118,17 +120,17 @@ pub fn choosable(child: &Descriptor) -> Option<&Platform> {
 }
 
 impl Select for Wanted {
-    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
-        if self.platforms.is_empty() {
+    fn children(&self, children: &[Descriptor], wanted: &[Platform]) -> Vec<bool> {
+        let wanted = self.of(wanted);
+        if wanted.is_empty() {
             return vec![true; children.len()];
         }
         let have: Vec<&Platform> = children.iter().filter_map(choosable).collect();
-        let best: Vec<Option<Match>> = self.best(&have).collect();
+        let best = |wanted| have.iter().filter_map(|platform| platform.answers(wanted)).max();
+        let best: Vec<Option<Match>> = wanted.iter().map(best).collect();
         let chosen = |platform: &Platform| {
-            self.platforms
-                .iter()
-                .zip(&best)
-                .any(|(wanted, best)| best.is_some() && platform.answers(wanted) == *best)
+            let mut each = wanted.iter().zip(&best);
+            each.any(|(wanted, best)| best.is_some() && platform.answers(wanted) == *best)
         };
         let mut keep: Vec<bool> = children.iter().map(|child| choosable(child).is_none_or(chosen)).collect();
         // An attestation goes with the child it describes; one whose child is not in this index stays.
@@ -166,7 +168,7 @@ mod tests {
 
     fn kept(wanted: &[&str], children: &[Descriptor]) -> Vec<bool> {
         let platforms = wanted.iter().map(|text| text.parse().unwrap()).collect();
-        Wanted { platforms, foreign_layers: false }.children(children)
+        Wanted { platforms, foreign_layers: false }.children(children, &[])
     }
 
     #[test]
@@ -189,6 +191,16 @@ mod tests {
         let mut versions = [child("windows/amd64"), child("windows/amd64")];
         versions[1].platform.as_mut().unwrap().os_version = Some("10.0.17763".to_owned());
         assert_eq!(kept(&["windows/amd64"], &versions), [true, true]);
+    }
+
+    #[test]
+    fn what_an_image_says_itself_goes_before_what_is_wanted_of_all() {
+        let children = [child("linux/amd64"), child("linux/arm64"), child("linux/s390x")];
+        let of_all = Wanted { platforms: vec!["linux/amd64".parse().unwrap()], foreign_layers: false };
+        let own = ["linux/s390x".parse().unwrap(), "linux/arm64".parse().unwrap()];
+        assert_eq!(of_all.children(&children, &own), [false, true, true]);
+        assert_eq!(of_all.children(&children, &[]), [true, false, false]);
+        assert_eq!(Wanted::default().children(&children, &own[..1]), [false, false, true]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::record::{
 };
 use super::table::{AbsentRow, AbsentTable, BlobRow, BlobTable, Role, TableError};
 use crate::delta::patch::MEDIA_TYPE;
-use crate::graph::{Graph, Image, Kind, NodeId, Presence};
+use crate::graph::{Change, Graph, Image, Kind, NodeId, Presence};
 use crate::oci::{Digest, Reference, RepositoryName};
 use crate::select::Reason;
 use crate::store::archive::{ArchiveFile, BLOCK, entry_length, header, header_length, padded};
@@ -141,6 +141,10 @@ impl Head {
                 })
             }),
             blobs,
+            digest_map: {
+                let is_whole = |change: &&Change| whole.iter().any(|image| image.name == change.image);
+                graph.changed.iter().filter(is_whole).cloned().collect()
+            },
             docker_manifest: docker_manifest.as_deref().map(Digest::sha256),
             failed,
             format_version: FORMAT_VERSION.to_owned(),

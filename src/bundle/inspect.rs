@@ -11,6 +11,7 @@ use super::record::Record;
 use super::table::Role;
 use super::verify::Amount;
 use crate::graph::reliance::BaseEntry;
+use crate::graph::{Change, Part};
 use crate::oci::{Descriptor, Digest, Manifest, Platform, Reference, media_type};
 use crate::select::{Reason, choosable};
 use crate::store::layout::LayoutFiles;
@@ -53,6 +54,9 @@ pub struct Summary {
     pub patches: Option<PatchSummary>,
     /// What it builds on, where it is a delta bundle.
     pub bases: Vec<BaseEntry>,
+    /// Digests that were changed on purpose before the images travelled.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub digest_map: Vec<Change>,
     /// Names that the bases have and that are no longer wanted.
     pub removed: Vec<String>,
     /// The state code that a push should read back; none for a layout of another producer.
@@ -104,6 +108,9 @@ pub struct ImageSummary {
     pub media_type: String,
     /// Length of its root in bytes.
     pub size: u64,
+    /// What it is in what was asked for.
+    #[serde(skip_serializing_if = "Part::is_image")]
+    pub part: Part,
     /// Platforms that travel, where they are known.
     pub platforms: Vec<Platform>,
     /// How many manifests are attached to it; none where it takes reading manifests to tell.
@@ -206,6 +213,7 @@ pub fn summarize(bundle: &Bundle) -> Result<Summary> {
     if record.is_none() {
         summary.images.extend(bundle.names()?.into_iter().map(|(name, descriptor)| ImageSummary {
             name,
+            part: Part::Image,
             platforms: choosable(&descriptor).cloned().into_iter().collect(),
             root: descriptor.digest,
             media_type: descriptor.media_type,
@@ -227,6 +235,7 @@ pub fn of_record(record: &Record, id: Option<Digest>, path: &Path) -> Summary {
         failed: record.failed.iter().map(|failed| failed.name.to_string()).collect(),
         bases: record.base.as_ref().map_or(Vec::new(), |base| base.bases.clone()),
         patches: patches_of(record),
+        digest_map: record.digest_map.clone(),
         removed: record.base.as_ref().map_or(Vec::new(), |base| base.removed.clone()),
         state: Some(record.state()),
         ..Summary::default()
@@ -250,6 +259,7 @@ pub fn of_record(record: &Record, id: Option<Digest>, path: &Path) -> Summary {
             root: image.root.clone(),
             size: row.as_ref().map_or(0, |row| row.size),
             media_type: row.map_or(String::new(), |row| row.media_type.to_owned()),
+            part: image.part,
             platforms: image.platforms.clone(),
             attached: Some(image.attached.len()),
             tree: None,

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::patches::{self, ContentRow, PatchTable, PatchesError};
 use super::table::{AbsentRow, AbsentTable, BlobTable};
-use crate::graph::Part;
 use crate::graph::reliance::{BaseEntry, Seen};
+use crate::graph::{Change, Part};
 use crate::inventory::state_code;
 use crate::oci::{Algorithm, Digest, Hasher, Platform, Reference};
 use crate::select::Reason;
@@ -99,6 +99,9 @@ pub struct Record {
     pub base: Option<Box<BaseRecord>>,
     /// Content that the bundle holds, in the order of the file.
     pub blobs: BlobTable,
+    /// Digests that were changed on purpose before the images travelled, sorted by image and old digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub digest_map: Vec<Change>,
     /// Digest of `manifest.json`, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub docker_manifest: Option<Digest>,
@@ -273,6 +276,11 @@ mod tests {
             absent: AbsentTable::default(),
             base: None,
             blobs: BlobTable::default(),
+            digest_map: vec![Change {
+                image: "r.example/a:v1".parse().unwrap(),
+                new: digest.clone(),
+                old: Digest::sha256(b"old"),
+            }],
             docker_manifest: None,
             failed: Vec::new(),
             format_version: FORMAT_VERSION.to_owned(),

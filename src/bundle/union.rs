@@ -250,7 +250,7 @@ impl Source for Union {
 pub struct Held<'a>(pub &'a Union);
 
 impl Select for Held<'_> {
-    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
+    fn children(&self, children: &[Descriptor], _wanted: &[Platform]) -> Vec<bool> {
         children.iter().map(|child| self.0.ships(&child.digest)).collect()
     }
 

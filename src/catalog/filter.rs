@@ -1,5 +1,8 @@
 //! Which bundles of a catalog are wanted.
 
+use std::cmp::Ordering;
+use std::fmt;
+
 use semver::Version;
 
 /// What is wanted of a catalog.
@@ -40,4 +43,43 @@ pub struct Range {
     pub min: Option<Version>,
     /// The highest.
     pub max: Option<Version>,
+}
+
+impl Range {
+    /// Returns whether anything is asked for.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.min.is_some() || self.max.is_some()
+    }
+
+    /// Returns the version, if just one is wanted.
+    #[must_use]
+    pub fn single(&self) -> Option<&Version> {
+        let (min, max) = (self.min.as_ref()?, self.max.as_ref()?);
+        (min.cmp_precedence(max) == Ordering::Equal).then_some(min)
+    }
+
+    /// Returns whether a version is wanted. Build metadata counts for nothing, and a pre-release is only wanted if a bound
+    /// is one.
+    #[must_use]
+    pub fn has(&self, version: &Version) -> bool {
+        let bounds = || self.min.iter().chain(&self.max);
+        if !version.pre.is_empty() && bounds().all(|bound| bound.pre.is_empty()) {
+            return false;
+        }
+        let is_over = |min: &Version| version.cmp_precedence(min) != Ordering::Less;
+        let is_under = |max: &Version| version.cmp_precedence(max) != Ordering::Greater;
+        self.min.as_ref().is_none_or(is_over) && self.max.as_ref().is_none_or(is_under)
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.min, &self.max) {
+            (None, None) => f.write_str("any"),
+            (Some(min), None) => write!(f, ">= {min}"),
+            (None, Some(max)) => write!(f, "<= {max}"),
+            (Some(min), Some(max)) => write!(f, ">= {min} and <= {max}"),
+        }
+    }
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+pub use barge::input::parse_size;
 use barge::oci::Platform;
-use barge::store::registry::{Client, Options};
+use barge::store::registry::{Client, Options, Rule};
 
 use super::failure::Failure;
 
@@ -40,11 +41,16 @@ pub struct RegistryArgs {
 impl RegistryArgs {
     /// Makes the client.
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(self.options()?)?)
+        self.client_with(Vec::new())
     }
 
-    /// Returns how to talk to registries.
-    pub fn options(&self) -> Result<Options, Failure> {
+    /// Makes the client, with what files say of certain registries.
+    pub fn client_with(&self, rules: Vec<Rule>) -> Result<Client, Failure> {
+        Ok(Client::new(self.options(rules)?)?)
+    }
+
+    /// Returns how to talk to registries, with what files say of certain ones.
+    pub fn options(&self, rules: Vec<Rule>) -> Result<Options, Failure> {
         let mut credentials = Vec::new();
         for text in &self.creds {
             let text = match text.as_str() {
@@ -75,6 +81,7 @@ impl RegistryArgs {
         Ok(Options {
             auth_file: self.authfile.clone(),
             credentials,
+            rules,
             insecure,
             cert_dir: self.cert_dir.clone(),
             retry_times: self.retry_times,
@@ -83,29 +90,6 @@ impl RegistryArgs {
             ..Options::from_environment()
         })
     }
-}
-
-/// Parses a number of bytes: `20M`, `4G`, `1.5GiB`; units are powers of 1024.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = text[digits.len()..].to_ascii_lowercase();
-    let factor: u64 = match unit.trim_end_matches("ib").trim_end_matches('b') {
-        "" => 1,
-        "k" => 1 << 10,
-        "m" => 1 << 20,
-        "g" => 1 << 30,
-        "t" => 1 << 40,
-        _ => return Err("expected a number with K, M, G or T".to_owned()),
-    };
-    let number: f64 = digits.parse().map_err(|_| "expected a number with K, M, G or T".to_owned())?;
-    #[expect(clippy::cast_precision_loss, reason = "a power of two")]
-    let size = number * factor as f64;
-    if !(0.0..9e18).contains(&size) {
-        return Err("is out of range".to_owned());
-    }
-    #[expect(clippy::cast_sign_loss, reason = "checked not to be negative")]
-    let size = size as u64;
-    Ok(size)
 }
 
 /// Parses a number of workers.
@@ -119,21 +103,4 @@ pub fn parse_jobs(text: &str) -> Result<usize, String> {
 /// Parses one platform; clap splits lists at commas.
 pub fn parse_platform(text: &str) -> Result<Platform, String> {
     text.parse().map_err(|error: barge::oci::platform::PlatformError| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_have_units() {
-        for (text, size) in
-            [("0", 0), ("20M", 20 << 20), ("1.5GiB", 3 << 29), ("4gb", 4 << 30), ("7", 7), ("1T", 1 << 40)]
-        {
-            assert_eq!(parse_size(text), Ok(size));
-        }
-        for bad in ["", "M", "-1", "1X", "1e30T", "nan"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
 }

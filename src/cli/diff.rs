@@ -16,6 +16,7 @@ use super::base::JoinArgs;
 use super::bundles::not_followed;
 use super::carry::{Carrier, CarryArgs, output, print_removed};
 use super::failure::{Failure, SOME_FAILED};
+use super::fill::FillArgs;
 use super::patches::PatchArgs;
 use super::printer::{Printer, bytes, clean, counted, typed};
 use target::Target;
@@ -30,8 +31,8 @@ const SHOWN: usize = 20;
 /// written.
 #[derive(clap::Args)]
 pub struct Args {
-    /// BASE, then TARGET…; with --each the sites' bases, then TARGET; with --request only TARGET…
-    #[arg(value_name = "BASE|TARGET", required = true, num_args = 1..)]
+    /// BASE, then TARGET…; with --each the sites' bases, then TARGET; with --request only TARGET…; with -f no TARGET
+    #[arg(value_name = "BASE|TARGET", num_args = 0..)]
     arguments: Vec<String>,
     /// Where the bundle goes: a file, a folder (the file gets a name of its own there), or oci:DIR for a layout
     #[arg(long, short, value_name = "OUTPUT")]
@@ -49,6 +50,8 @@ pub struct Args {
     #[arg(long)]
     exit_code: bool,
     #[command(flatten)]
+    fill: FillArgs,
+    #[command(flatten)]
     carry: CarryArgs,
     #[command(flatten)]
     join: JoinArgs,
@@ -65,18 +68,36 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     args.carry.facts.check()?;
-    let client = args.registry.client()?;
+    let orders = args.fill.read()?;
+    let client = args.registry.client_with(orders.rules())?;
     if args.each {
+        if !orders.is_empty() {
+            return Err(Failure::usage("--each does not go with -f")
+                .hint("pack the files into a bundle first: that is a target"));
+        }
         return each::run(args, &client, printer);
     }
     let request = args.join.request()?;
-    let (bases, targets) = args.arguments.split_at(usize::from(request.is_none()));
-    if targets.is_empty() {
+    let (bases, targets) = args.arguments.split_at(args.arguments.len().min(usize::from(request.is_none())));
+    if bases.is_empty() && request.is_none() {
+        return Err(Failure::usage("name what the site has and what it should have: BASE TARGET"));
+    }
+    if !targets.is_empty() && !orders.is_empty() {
+        return Err(Failure::usage(format!(
+            "with -f the files are the target, and `{}` is one too",
+            targets[0]
+        ))
+        .hint("further bases go with --base"));
+    }
+    if targets.is_empty() && orders.is_empty() {
         return Err(Failure::usage("name what the site has and what it should have: BASE TARGET"));
     }
     let bases: Vec<String> = bases.iter().chain(&args.base).cloned().collect();
     let far_side = args.join.far_side(&bases, request.as_ref(), &client, args.registry.jobs, printer)?;
-    let target = Target::open(targets, &args.image, &client, printer)?;
+    let target = match orders.is_empty() {
+        true => Target::open(targets, &args.image, &client, printer)?,
+        false => Target::of_files(&orders, args, &client, printer)?,
+    };
     let far_side = Arc::new(far_side);
     if let Target::Inventory(wanted) = &target {
         if args.output.is_some() {

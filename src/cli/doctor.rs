@@ -70,7 +70,7 @@ fn of_machine(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         temporary: barge::bundle::workshop::default_folder(),
         scratch: args.scratch.clone(),
     };
-    let machine = examine_machine(&places, &args.registry.options()?);
+    let machine = examine_machine(&places, &args.registry.options(Vec::new())?);
     let code = print_machine(&machine, printer);
     Ok(code)
 }
@@ -90,10 +90,10 @@ fn print_machine(machine: &Machine, printer: &Printer) -> u8 {
 }
 
 fn of_registry(args: &Args, text: &str, printer: &Printer) -> Result<u8, Failure> {
-    let destination = super::push::destination(text)?;
+    let destination = super::naming::destination(text)?;
     let scratch = scratch(args, &destination)?;
     let patience = Duration::from_secs(args.timeout);
-    let given = args.registry.options()?;
+    let given = args.registry.options(Vec::new())?;
     let client = registry::Options {
         idle_timeout: patience,
         upload_patience: 1,

@@ -2,9 +2,11 @@
 
 use std::error::Error;
 
+use barge::chart::ChartError;
 use barge::graph::survey::SurveyError;
-use barge::input::{InputError, OpenError};
+use barge::input::{FileError, InputError, OpenError};
 use barge::pack::PackError;
+use barge::release::ReleaseError;
 use barge::store::StoreError;
 pub use barge::store::chain;
 use barge::transfer::TransferError;
@@ -107,11 +109,42 @@ impl From<InputError> for Failure {
     }
 }
 
+impl From<FileError> for Failure {
+    fn from(error: FileError) -> Self {
+        let failure = Self::new(BAD_INPUT, "file", &error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Input(error) => error.into(),
             OpenError::Store(error) => error.into(),
+            OpenError::At { at, source } => {
+                let failure = Self::from(*source);
+                Self { message: format!("{at}: {}", failure.message), ..failure }
+            }
+            OpenError::Chart(error) => match error {
+                ChartError::Store(error) => error.into(),
+                error => Self::new(BAD_INPUT, "chart", &error),
+            },
+            OpenError::Release(error) => match error {
+                ReleaseError::Store(error) => error.into(),
+                error => Self::new(BAD_INPUT, "release", &error),
+            },
+            OpenError::Catalog(_) | OpenError::Rebuild(_) => Self::new(BAD_INPUT, "catalog", &error),
+            OpenError::Filter { ref catalog, .. } => {
+                let next = format!("barge catalog list {catalog}");
+                Self::new(BAD_INPUT, "filter", &error).next(next)
+            }
+            OpenError::NotOne { .. } => Self::new(BAD_INPUT, "not-one", &error)
+                .hint("say which: oci:DIR:NAME, or a reference with a tag or a digest"),
+            OpenError::NoTag { .. } => Self::new(BAD_INPUT, "no-tag", &error)
+                .hint("look at the tags: `skopeo list-tags docker://REPOSITORY`"),
             OpenError::NoCatalogue { .. } => Self::new(REGISTRY, "no-catalogue", &error)
                 .hint("name repositories or images, or give an image list with --from-file")
                 .hint("some registries show it to certain users only: is the login right?"),
@@ -152,6 +185,9 @@ pub fn store(error: &StoreError) -> (u8, &'static str, Option<&'static str>) {
                   certificate --cert-dir DIR",
             ),
         ),
+        StoreError::Nowhere { .. } => {
+            (REGISTRY, "nowhere", Some("check the mirrors under `registries`, and who may pull from them"))
+        }
         StoreError::Interrupted { .. } => (REGISTRY, "interrupted", None),
         StoreError::Damaged { .. } | StoreError::Content { .. } => (BAD_INPUT, "damaged", None),
         StoreError::Manifest { .. } => (BAD_INPUT, "manifest", None),
@@ -221,7 +257,7 @@ impl From<PackError> for Failure {
             PackError::Transfer(_) => {}
             PackError::NoImages => {
                 return Self::usage(error.to_string()).hint(
-                    "name images, layouts or archives, or give --from-file LIST or --all-tags REPOSITORY",
+                    "name images, layouts or archives, or give -f FILE, --from-file LIST or --all-tags REPOSITORY",
                 );
             }
             PackError::NothingLeft(failures) => {

@@ -14,6 +14,7 @@ use barge::bundle::inspect::{
 };
 use barge::bundle::record::{RECORD_TYPE, Record};
 use barge::bundle::verify::Amount;
+use barge::graph::Part;
 use barge::inventory::{INVENTORY_TYPE, RECEIPT_TYPE};
 use barge::oci::{Digest, Platform};
 use barge::request::REQUEST_TYPE;
@@ -235,6 +236,18 @@ fn print_head(summary: &Summary, what: &str, all: usize, args: &Args, printer: &
         printer.line(&format!("  state    {state}, what push should read back"));
     }
     print_removed(&summary.removed, printer);
+    if !summary.digest_map.is_empty() {
+        let count = counted(summary.digest_map.len(), "digest");
+        printer.line(&format!(
+            "  changed  {count} on purpose, so what was signed with the old ones is not signed now"
+        ));
+        for change in summary.digest_map.iter().take(SHOWN) {
+            printer.line(&format!("    {}  {} was {}", change.image, change.new.short(), change.old.short()));
+        }
+        if summary.digest_map.len() > SHOWN {
+            printer.line(&format!("    and {} more (all with --json)", summary.digest_map.len() - SHOWN));
+        }
+    }
     if !summary.failed.is_empty() {
         printer.line(&format!("images that could not be had whole: {}", summary.failed.len()));
         print_some(&summary.failed, printer);
@@ -289,6 +302,9 @@ fn print_images(summary: &Summary, args: &Args, printer: &Printer) {
 }
 
 fn print_image(image: &ImageSummary, printer: &Printer) {
+    if !image.part.is_image() {
+        printer.line(&format!("    as        {}", part_text(image.part)));
+    }
     if !image.platforms.is_empty() {
         printer.line(&format!("    platforms {}", list(&image.platforms)));
     }
@@ -304,6 +320,18 @@ fn print_image(image: &ImageSummary, printer: &Printer) {
     }
     if let Some(attached) = image.attached.filter(|attached| *attached > 0) {
         printer.line(&format!("    attached  {}", counted(attached, "manifest")));
+    }
+}
+
+/// Says what an image is in what was asked for.
+fn part_text(part: Part) -> &'static str {
+    match part {
+        Part::Image => "an image",
+        Part::Chart => "a Helm chart",
+        Part::Operator => "needed by an operator",
+        Part::Component => "part of a release",
+        Part::Catalog => "an operator catalog",
+        Part::Release => "a release",
     }
 }
 

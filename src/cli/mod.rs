@@ -4,15 +4,19 @@ mod args;
 mod base;
 mod bundles;
 mod carry;
+mod catalog;
 mod diff;
 mod doctor;
 mod failure;
+mod fill;
 mod inspect;
 mod interrupt;
 mod inventory;
 mod merge;
+mod naming;
 mod pack;
 mod patches;
+mod plan;
 mod printer;
 mod progress;
 mod push;
@@ -66,6 +70,8 @@ enum Verb {
     Inventory(Box<inventory::Args>),
     Resources(Box<resources::Args>),
     Doctor(Box<doctor::Args>),
+    Plan(Box<plan::Args>),
+    Catalog(catalog::Args),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -98,6 +104,8 @@ pub fn main() -> ExitCode {
         Verb::Inventory(args) => inventory::run(&args, &printer),
         Verb::Resources(args) => resources::run(&args, &printer),
         Verb::Doctor(args) => doctor::run(&args, &printer),
+        Verb::Plan(args) => plan::run(&args, &printer),
+        Verb::Catalog(args) => catalog::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

@@ -2,16 +2,16 @@
 
 use std::path::PathBuf;
 
-use barge::input::{Opened, Opener, parse_argument, read_list};
-use barge::oci::RepositoryName;
+use barge::input::{Opened, Opener, parse_argument};
 use barge::pack::Asked;
 use barge::request::Request;
-use barge::store::registry::{Access, Client};
+use barge::store::registry::Client;
 
 use super::args::RegistryArgs;
 use super::base::BaseArgs;
 use super::carry::{Carrier, CarryArgs, output};
 use super::failure::Failure;
+use super::fill::{FillArgs, Named, Orders, announce, asked, check_access};
 use super::patches::PatchArgs;
 use super::printer::Printer;
 
@@ -35,6 +35,8 @@ pub struct Args {
     #[arg(long, short, value_name = "OUTPUT")]
     output: Option<String>,
     #[command(flatten)]
+    fill: FillArgs,
+    #[command(flatten)]
     carry: CarryArgs,
     #[command(flatten)]
     base: BaseArgs,
@@ -52,18 +54,20 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
     args.carry.facts.check()?;
-    let client = args.registry.client()?;
+    let orders = args.fill.read()?;
+    let client = args.registry.client_with(orders.rules())?;
     let request = args.base.request()?;
-    let opened = open(args, request.as_ref(), &client)?;
-    for note in &opened.notes {
-        printer.note(&format!("note: {note}"));
-    }
+    let opened = open(args, &orders, request.as_ref(), &client)?;
+    announce(&opened, printer);
+    orders.note_for_later(printer);
     let relied = args.base.relied(request.as_ref(), &client, args.registry.jobs, printer)?;
-    let options = args.carry.options(output, args.registry.jobs, request.as_ref());
-    let Opened { sources, wishes, bundles, arguments, .. } = opened;
+    let mut options = args.carry.options(output, args.registry.jobs, request.as_ref());
+    if let (None, Some(attachments)) = (args.carry.attachments(), orders.attachments()?) {
+        options.attachments = attachments;
+    }
     let (relied, far_side) = relied.unzip();
     let is_request = request.is_some();
-    let asked = Asked { sources, wishes, bundles, arguments, relied, request, ..Asked::default() };
+    let asked = Asked { relied, request, ..asked(opened) };
     let maker = match far_side.filter(|_| !is_request && !args.carry.dry_run) {
         Some(far_side) => args.patches.maker(&args.base.base, &far_side, &asked, &client)?,
         None => None,
@@ -72,40 +76,14 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     carrier.run(asked, options, maker.as_ref()).map(|carried| carried.code)
 }
 
-fn open(args: &Args, request: Option<&Request>, client: &Client) -> Result<Opened, Failure> {
-    let mut opener = Opener::new(client);
-    for text in &args.images {
-        opener.add(&parse_argument(text)?)?;
-    }
-    for list in &args.from_file {
-        for argument in read_list(list)? {
-            opener.add(&argument)?;
-        }
-    }
-    for text in &args.all_tags {
-        let name: RepositoryName =
-            text.strip_prefix("docker://").unwrap_or(text).parse().map_err(|error| {
-                Failure::new(2, "input", &barge::input::InputError::Reference(text.clone(), error))
-            })?;
-        opener.add_all_tags(&name)?;
-    }
-    let asked_for_nothing = args.images.is_empty() && args.from_file.is_empty() && args.all_tags.is_empty();
-    if let (true, Some(request)) = (asked_for_nothing, request) {
+fn open(args: &Args, orders: &Orders, request: Option<&Request>, client: &Client) -> Result<Opened, Failure> {
+    let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
+    let mut opener = orders.open(named, &args.carry.platform, client)?;
+    if let (true, Some(request)) = (orders.ask_for_nothing(named), request) {
         add_requested(&mut opener, request)?;
     }
     let opened = opener.finish();
-    // Every repository is asked before anything else happens, so that a missing login shows at once.
-    let mut checked = std::collections::HashSet::new();
-    for wish in &opened.wishes {
-        if let Some(reference) = &wish.reference
-            && !opened.bundles.contains_key(&wish.source)
-            && checked.insert(reference.name.clone())
-            && let Err(error) = client.repository(&reference.name, Access::Pull).check()
-            && !args.carry.keep_going
-        {
-            return Err(error.into());
-        }
-    }
+    check_access(&opened, client, args.carry.keep_going)?;
     Ok(opened)
 }
 

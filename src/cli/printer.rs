@@ -5,6 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::sync::Mutex;
 
+pub use barge::emit::shell::quoted;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
@@ -180,27 +181,9 @@ pub fn typed() -> String {
     words.join(" ")
 }
 
-/// Quotes a word for a shell, where it needs it.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./_-".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_needs_it() {
-        for (word, quoted_word) in
-            [("a/b:c@d", "a/b:c@d"), ("", "''"), ("a b", "'a b'"), ("it's", r"'it'\''s'"), ("$x", "'$x'")]
-        {
-            assert_eq!(quoted(word), quoted_word);
-        }
-    }
 
     #[test]
     fn control_characters_do_not_reach_a_terminal() {

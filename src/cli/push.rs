@@ -9,7 +9,7 @@ mod target;
 use std::path::PathBuf;
 
 use barge::bundle::Held;
-use barge::input::{Opener, parse_argument, read_list};
+use barge::input::SaidAt;
 use barge::oci::{Platform, Reference};
 use barge::push::names::Destination;
 use barge::push::source::Everything;
@@ -18,10 +18,11 @@ use barge::select::{Attachments, Wanted};
 use self::job::Job;
 use self::papers::{PaperArgs, Papers};
 use self::target::TargetArgs;
-pub(super) use self::target::destination;
 use super::args::{RegistryArgs, parse_platform};
 use super::bundles::{note_failed, open_chain, sources, wishes};
 use super::failure::Failure;
+use super::fill::{FillArgs, Named, announce};
+use super::naming::destination;
 use super::printer::{Printer, quoted};
 use super::work::WorkArgs;
 
@@ -59,6 +60,8 @@ pub struct MirrorArgs {
     /// Mirrors what a list names too
     #[arg(long, value_name = "LIST")]
     from_file: Vec<PathBuf>,
+    #[command(flatten)]
+    fill: FillArgs,
     /// Platforms to mirror, e.g. linux/amd64,linux/arm/v7; all without it
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',', value_parser = parse_platform)]
     platform: Vec<Platform>,
@@ -108,6 +111,8 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         wishes,
         select: &select,
         attachments: Attachments::All,
+        sparse: None,
+        said: SaidAt::default(),
         naming: args.target.naming(destination, None),
         target: &args.target,
         client: args.registry.client()?,
@@ -123,22 +128,21 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
     let Some((target, images)) = args.arguments.split_last() else {
         return Err(Failure::usage("name the images, then the target"));
     };
-    let client = args.registry.client()?;
-    let mut opener = Opener::new(&client);
-    for text in images {
-        opener.add(&parse_argument(text)?)?;
-    }
-    for list in &args.from_file {
-        for argument in read_list(list)? {
-            opener.add(&argument)?;
-        }
-    }
-    let opened = opener.finish();
-    for note in &opened.notes {
-        printer.note(&format!("note: {note}"));
-    }
+    let orders = args.fill.read()?;
+    let client = args.registry.client_with(orders.rules())?;
+    let named = Named { images, lists: &args.from_file, ..Named::default() };
+    let opened = orders.open(named, &args.platform, &client)?.finish();
+    announce(&opened, printer);
+    let attachments = match (args.no_attachments, orders.attachments()?) {
+        (true, _) => Attachments::None,
+        (false, attachments) => attachments.unwrap_or_default(),
+    };
     let exact = match target.strip_prefix("docker://").unwrap_or(target) {
-        text if opened.wishes.len() == 1 && text.contains('/') && !text.ends_with('/') => {
+        text if opened.wishes.len() == 1
+            && orders.is_empty()
+            && text.contains('/')
+            && !text.ends_with('/') =>
+        {
             Some(text.parse::<Reference>().map_err(|error| Failure::new(2, "input", &error))?)
         }
         _ => None,
@@ -157,7 +161,9 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         sources: opened.sources,
         wishes: opened.wishes,
         select: &select,
-        attachments: if args.no_attachments { Attachments::None } else { Attachments::All },
+        attachments,
+        sparse: orders.sparse()?,
+        said: opened.said,
         naming: args.target.naming(destination, exact),
         target: &args.target,
         client,

@@ -6,11 +6,12 @@ use barge::emit::resources::folder::{self, FolderError};
 use barge::emit::resources::given::{self, Given, GivenError, Names, Paper};
 use barge::emit::resources::{Made, OpenShift, Options, Taker, make};
 use barge::graph::Part;
-use barge::push::names::{Destination, MapRule, Naming, NamingError};
+use barge::push::names::NamingError;
 use barge::store::StoreError;
 use serde_json::json;
 
 use super::failure::{BAD_INPUT, Failure, SOME_FAILED};
+use super::naming::{NamingArgs, destination};
 use super::printer::{Printer, clean, counted, quoted};
 
 /// How many files for one taker are listed before the rest is counted.
@@ -47,35 +48,11 @@ pub struct Args {
     naming: NamingArgs,
 }
 
-/// How a push of the bundles called the images.
-#[derive(clap::Args)]
-#[command(next_help_heading = "As the push was told")]
-struct NamingArgs {
-    /// Puts repositories at or below SOURCE at or below TARGET; the longest rule that fits is taken
-    #[arg(long, value_name = "SOURCE=TARGET")]
-    map: Vec<MapRule>,
-    /// `false` keeps the host of the source registry as the first part of the path
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    strip_registry: bool,
-    /// Joins the last parts of longer paths, so that no two become one
-    #[arg(long, value_name = "N")]
-    max_path_components: Option<usize>,
-}
-
-impl NamingArgs {
-    fn names(&self, registry: Option<&str>) -> Result<Names, Failure> {
-        let destination =
-            registry.map(str::parse::<Destination>).transpose().map_err(|error| naming(&error))?;
-        let has_rules = !self.map.is_empty() || !self.strip_registry || self.max_path_components.is_some();
-        let naming = destination.map(|destination| Naming {
-            destination,
-            rules: self.map.clone(),
-            strip_registry: self.strip_registry,
-            max_components: self.max_path_components,
-            exact: None,
-        });
-        Ok(Names { naming, has_rules })
-    }
+/// Returns how images are named, and whether that was asked for.
+fn names(args: &Args) -> Result<Names, Failure> {
+    let destination = args.registry.as_deref().map(destination).transpose()?;
+    let naming = destination.map(|destination| args.naming.naming(destination, None));
+    Ok(Names { naming, has_rules: args.naming.has_rules() })
 }
 
 /// Runs the verb.
@@ -84,7 +61,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 }
 
 fn resources(args: &Args, printer: &Printer) -> Result<u8, Failure> {
-    let names = args.naming.names(args.registry.as_deref())?;
+    let names = names(args)?;
     let mut papers = Vec::new();
     for text in &args.papers {
         let path = text.strip_prefix("oci-archive:").or_else(|| text.strip_prefix("oci:")).unwrap_or(text);

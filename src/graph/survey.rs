@@ -164,7 +164,7 @@ pub enum SurveyError {
         source: Arc<StoreError>,
     },
     /// Two different things are to travel under one name.
-    #[error("{name} was asked for twice and means two different images: {first} and {second}")]
+    #[error("{name} was asked for twice and means two different images: {first} and {second}{}", places(.said))]
     NameClash {
         /// The name.
         name: Reference,
@@ -172,16 +172,34 @@ pub enum SurveyError {
         first: Digest,
         /// The other.
         second: Digest,
+        /// Where it was asked for, as far as that is known.
+        said: Vec<String>,
     },
     /// The spool could not be written or read.
     #[error("the working file of the plan can't be used")]
     Spool(#[from] std::io::Error),
 }
 
+impl SurveyError {
+    /// Says of a name clash where files ask for the name.
+    #[must_use]
+    pub fn said_at(mut self, places: impl Fn(&Reference) -> Vec<String>) -> Self {
+        if let Self::NameClash { name, said, .. } = &mut self {
+            *said = places(name);
+        }
+        self
+    }
+}
+
+/// ` (in PLACE and PLACE)`, or nothing.
+fn places(said: &[String]) -> String {
+    if said.is_empty() { String::new() } else { format!(" (in {})", said.join(" and ")) }
+}
+
 /// What was learnt.
 #[derive(Debug)]
 pub struct Survey {
-    /// The resolved names, sorted by their text, each once.
+    /// The resolved names, sorted by their text, each once for each choice of platforms.
     pub roots: Vec<Root>,
     /// The names that could not be had, with the reason.
     pub failures: Vec<Failure>,
@@ -363,18 +381,27 @@ impl Survey {
     }
 }
 
-/// Sorts by name; the same image under the same name is one, two images under one name are an error.
+/// Sorts by name; the same image under the same name is one (but for platforms, which add up), two images under one name
+/// are an error.
 fn sorted_roots(mut roots: Vec<Root>) -> Result<Vec<Root>, SurveyError> {
     roots.sort_by_cached_key(|root| {
         let reference = root.reference.as_ref().map(ToString::to_string);
-        (root.name.to_string(), root.root.digest.clone(), reference, root.source)
+        (root.name.to_string(), root.root.digest.clone(), root.platforms.clone(), reference, root.source)
     });
-    roots.dedup_by(|second, first| second.name == first.name && second.root.digest == first.root.digest);
-    match roots.windows(2).find(|pair| pair[0].name == pair[1].name) {
+    let is_same = |a: &Root, b: &Root| a.name == b.name && a.root.digest == b.root.digest;
+    roots.dedup_by(|second, first| {
+        let is_again = is_same(first, second) && first.platforms == second.platforms;
+        if is_again {
+            first.part = first.part.max(second.part);
+        }
+        is_again
+    });
+    match roots.windows(2).find(|pair| pair[0].name == pair[1].name && !is_same(&pair[0], &pair[1])) {
         Some(pair) => Err(SurveyError::NameClash {
             name: pair[0].name.clone(),
             first: pair[0].root.digest.clone(),
             second: pair[1].root.digest.clone(),
+            said: Vec::new(),
         }),
         None => Ok(roots),
     }

@@ -4,19 +4,39 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::argument::{Argument, InputError, Place};
+use super::fill::{SaidAt, join, leave_out};
+use super::order::{Blocked, Spot};
 use crate::bundle::Bundle;
-use crate::graph::Part;
+use crate::bundle::record::ImageEntry;
+use crate::catalog::rebuild::RebuildError;
+use crate::catalog::{CatalogError, FilterError};
+use crate::chart::ChartError;
 use crate::graph::survey::Wish;
-use crate::oci::{Digest, Reference, RepositoryName};
+use crate::graph::{Change, Part};
+use crate::oci::{Digest, Platform, Reference, RepositoryName};
+use crate::release::ReleaseError;
 use crate::store::docker_archive::DockerArchive;
-use crate::store::registry::{Access, Client};
+use crate::store::registry::Client;
 use crate::store::{Source, StoreError, is_attached_tag};
 
 /// Opens places, each once.
 pub struct Opener<'a> {
-    client: &'a Client,
-    opened: Opened,
+    pub(super) client: &'a Client,
+    pub(super) opened: Opened,
+    /// Patterns of what is left out whatever asks for it.
+    pub(super) blocked: Vec<Blocked>,
     places: HashMap<Place, usize>,
+}
+
+/// What is said of an item beside the argument.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// Platforms wanted of it; empty for those that are wanted of all.
+    pub platforms: Vec<Platform>,
+    /// What it is.
+    pub part: Part,
+    /// Where it was said; none for the command line.
+    pub at: Option<Spot>,
 }
 
 /// Places that were opened, and what is asked of them.
@@ -28,10 +48,18 @@ pub struct Opened {
     pub wishes: Vec<Wish>,
     /// The bundles with a record among the places, by their number.
     pub bundles: HashMap<usize, Arc<Bundle>>,
+    /// What was named to open them, by their number; nothing for what barge made itself.
+    pub places: HashMap<usize, Place>,
     /// The arguments themselves, in words that say the same for the same meaning.
     pub arguments: Vec<String>,
     /// What people should know, e.g. that a manifest was made.
     pub notes: Vec<String>,
+    /// What people should know of several things alike: the cause, and what it concerns.
+    pub warnings: Vec<(String, Vec<String>)>,
+    /// Digests that were changed on purpose.
+    pub changed: Vec<Change>,
+    /// Where files say what travels under a name.
+    pub said: SaidAt,
 }
 
 /// Why arguments can't be opened.
@@ -43,6 +71,52 @@ pub enum OpenError {
     /// A place can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Something that a file asks for can't be opened.
+    #[error("what {at} asks for can't be had")]
+    At {
+        /// Where it was said.
+        at: Spot,
+        /// Why.
+        #[source]
+        source: Box<OpenError>,
+    },
+    /// A chart can't be opened.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    /// A catalog can't be read.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// What is wanted of a catalog can't be had.
+    #[error("what is wanted of the catalog {catalog} can't be chosen")]
+    Filter {
+        /// The catalog.
+        catalog: String,
+        /// Why.
+        #[source]
+        source: FilterError,
+    },
+    /// A catalog can't be rebuilt.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// A release can't be opened.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// A place that is to hold one image holds several.
+    #[error("{place} holds several images, and one is wanted")]
+    NotOne {
+        /// The place.
+        place: String,
+    },
+    /// None of a repository's tags is wanted.
+    #[error("none of the {count} tags of {repository} fits {choice}")]
+    NoTag {
+        /// The repository.
+        repository: RepositoryName,
+        /// How many tags it has.
+        count: usize,
+        /// What was wanted.
+        choice: String,
+    },
     /// A registry does not say what it has.
     #[error("{registry} does not offer a catalogue of its repositories")]
     NoCatalogue {
@@ -54,11 +128,21 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Says where in a file it was asked for.
+    pub(super) fn at(self, at: Option<&Spot>) -> Self {
+        match at {
+            Some(at) => Self::At { at: at.clone(), source: Box::new(self) },
+            None => self,
+        }
+    }
+}
+
 impl<'a> Opener<'a> {
     /// Starts with nothing opened.
     #[must_use]
     pub fn new(client: &'a Client) -> Self {
-        Self { client, opened: Opened::default(), places: HashMap::new() }
+        Self { client, opened: Opened::default(), blocked: Vec::new(), places: HashMap::new() }
     }
 
     /// Opens what an argument names and adds what it asks for.
@@ -66,7 +150,28 @@ impl<'a> Opener<'a> {
     /// # Errors
     /// [`OpenError`]: the place can't be opened, or the argument does not fit what it holds.
     pub fn add(&mut self, argument: &Argument) -> Result<(), OpenError> {
-        self.opened.arguments.push(format!("{argument:?}"));
+        self.add_as(argument, &Said::default())
+    }
+
+    /// Opens what an argument names and adds what it asks for, with what else is said of it.
+    ///
+    /// # Errors
+    /// As [`Self::add`], with the place where it was said.
+    pub fn add_as(&mut self, argument: &Argument, said: &Said) -> Result<(), OpenError> {
+        let mut text = format!("{argument:?}");
+        said.platforms.iter().for_each(|platform| text.push_str(&format!(" {platform}")));
+        self.opened.arguments.push(text);
+        let before = self.opened.wishes.len();
+        self.open(argument).map_err(|error| error.at(said.at.as_ref()))?;
+        for wish in &mut self.opened.wishes[before..] {
+            wish.platforms.clone_from(&said.platforms);
+            wish.part = wish.part.max(said.part);
+            self.opened.said.note(&wish.name, said.at.as_ref());
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, argument: &Argument) -> Result<(), OpenError> {
         match &argument.place {
             Place::Registry(name) => {
                 let source = self.registry(name);
@@ -108,7 +213,7 @@ impl<'a> Opener<'a> {
     pub fn add_all_tags(&mut self, name: &RepositoryName) -> Result<(), OpenError> {
         self.opened.arguments.push(format!("all tags of {name}"));
         let source = self.registry(name);
-        let mut tags = self.client.repository(name, Access::Pull).tags()?;
+        let mut tags = self.client.places(name).tags()?;
         tags.retain(|tag| !is_attached_tag(tag));
         if tags.is_empty() {
             return Err(InputError::Empty { place: name.to_string() }.into());
@@ -127,18 +232,22 @@ impl<'a> Opener<'a> {
         Ok(())
     }
 
-    /// Returns what was opened.
+    /// Returns what was opened, without what is blocked.
     #[must_use]
-    pub fn finish(self) -> Opened {
-        self.opened
+    pub fn finish(mut self) -> Opened {
+        let blocked = std::mem::take(&mut self.blocked);
+        leave_out(&mut self.opened, &blocked);
+        join(&mut self.opened.wishes);
+        let places = self.places.into_iter().map(|(place, at)| (at, place)).collect();
+        Opened { places, ..self.opened }
     }
 
-    fn registry(&mut self, name: &RepositoryName) -> usize {
+    pub(super) fn registry(&mut self, name: &RepositoryName) -> usize {
         let client = self.client;
-        self.source(Place::Registry(name.clone()), || Arc::new(client.repository(name, Access::Pull)))
+        self.source(Place::Registry(name.clone()), || Arc::new(client.places(name)))
     }
 
-    fn source(&mut self, place: Place, open: impl FnOnce() -> Arc<dyn Source>) -> usize {
+    pub(super) fn source(&mut self, place: Place, open: impl FnOnce() -> Arc<dyn Source>) -> usize {
         let sources = &mut self.opened.sources;
         *self.places.entry(place).or_insert_with(|| {
             sources.push(open());
@@ -164,13 +273,13 @@ impl<'a> Opener<'a> {
         )?;
         // What a bundle says of where its images came from stays true of a copy.
         let images = bundle.record().into_iter().flat_map(|record| &record.images);
-        let known: HashMap<String, &Option<Reference>> = images
-            .flat_map(|image| {
-                [(image.name.to_string(), &image.reference), (image.root.to_string(), &image.reference)]
-            })
+        let known: HashMap<String, &ImageEntry> = images
+            .flat_map(|image| [(image.name.to_string(), image), (image.root.to_string(), image)])
             .collect();
         for wish in &mut self.opened.wishes[before..] {
-            wish.reference = known.get(&wish.selector).and_then(|reference| (*reference).clone());
+            if let Some(image) = known.get(&wish.selector) {
+                (wish.reference, wish.part) = (image.reference.clone(), image.part);
+            }
         }
         Ok(())
     }

@@ -1,15 +1,16 @@
 //! What a pack is asked for, in an order that does not depend on how it was typed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Options;
 use crate::bundle::Bundle;
 use crate::bundle::{Held, Union};
-use crate::graph::Graph;
 use crate::graph::reliance::{BaseEntry, BaseKind, Holds, Seen};
 use crate::graph::survey::Wish;
-use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Platform};
+use crate::graph::{Change, Graph};
+use crate::input::SaidAt;
+use crate::oci::{Algorithm, Descriptor, Digest, Hasher, Platform, Reference};
 use crate::request::Request;
 use crate::select::{Reason, Select, Wanted};
 use crate::store::Source;
@@ -29,6 +30,10 @@ pub struct Asked {
     pub relied: Option<Relied>,
     /// Content without which an image is left out, where only that is asked for.
     pub request: Option<Request>,
+    /// Digests that were changed on purpose before anything is packed.
+    pub changed: Vec<Change>,
+    /// Where files say what travels under a name, for messages.
+    pub said: SaidAt,
     /// What was asked for in the user's words, in any order; by it an unfinished run is known again even if a place
     /// now holds more than it did. Without it the wishes stand for themselves.
     pub arguments: Vec<String>,
@@ -103,14 +108,30 @@ impl Asked {
         self
     }
 
+    /// Returns the digests that were changed on purpose of the images of a graph, here or where they were packed before.
+    pub(super) fn changes_of(&self, graph: &Graph) -> Vec<Change> {
+        let before = self.union.iter().flat_map(|union| union.bundles()).chain(self.bundles.values());
+        let before = before.filter_map(|bundle| bundle.record()).flat_map(|record| &record.digest_map);
+        let names: HashSet<&Reference> = graph.images.iter().map(|image| &image.name).collect();
+        let is_here = |change: &&Change| names.contains(&change.image) && graph.find(&change.new).is_some();
+        let mut changes: Vec<Change> = before.chain(&self.changed).filter(is_here).cloned().collect();
+        changes
+            .sort_by_cached_key(|change| (change.image.to_string(), change.old.clone(), change.new.clone()));
+        changes.dedup();
+        changes
+    }
+
     /// Returns a digest over everything that decides what the bundle is.
     pub(super) fn digest(&self, options: &Options) -> Digest {
         let mut lines = self.arguments.clone();
         if lines.is_empty() {
             let place = |wish: &Wish| self.sources[wish.source].place();
-            lines.extend(
-                self.wishes.iter().map(|wish| format!("{} {} {}", wish.name, place(wish), wish.selector)),
-            );
+            lines.extend(self.wishes.iter().map(|wish| {
+                let own: Vec<String> = wish.platforms.iter().map(|platform| format!(" {platform}")).collect();
+                format!("{} {} {}{}", wish.name, place(wish), wish.selector, own.concat())
+            }));
+            lines
+                .extend(self.changed.iter().map(|change| format!("changed {} {}", change.image, change.new)));
             lines.dedup();
         }
         let mut platforms: Vec<String> =
@@ -147,8 +168,8 @@ pub(super) struct Selection<'a> {
 }
 
 impl Select for Selection<'_> {
-    fn children(&self, children: &[Descriptor]) -> Vec<bool> {
-        let mut keep = self.wanted.children(children);
+    fn children(&self, children: &[Descriptor], wanted: &[Platform]) -> Vec<bool> {
+        let mut keep = self.wanted.children(children, wanted);
         if let Some(union) = self.union {
             for (keep, child) in keep.iter_mut().zip(children) {
                 *keep &= union.still_ships(&child.digest);

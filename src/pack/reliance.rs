@@ -23,6 +23,7 @@ pub(super) fn graph_of(survey: &mut Survey, asked: &Asked, select: &dyn Select) 
         survey.roots.retain(|root| needing.contains(&root.name));
         graph = Graph::build(survey, select).map_err(TransferError::from)?;
     }
+    graph.changed = asked.changes_of(&graph);
     rely_on(&mut graph, &survey.failures, asked)?;
     Ok(graph)
 }

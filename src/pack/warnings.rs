@@ -6,7 +6,7 @@ use super::{Options, PackError, list};
 use crate::graph::{Graph, Presence};
 use crate::oci::{Digest, Platform};
 use crate::request::Request;
-use crate::select::Reason;
+use crate::select::{Reason, unanswered};
 use crate::transfer::archive;
 
 /// A warning: one cause, and everything it concerns.
@@ -26,11 +26,17 @@ pub(super) fn platform_warnings(graph: &Graph, options: &Options) -> Result<Vec<
     for image in &graph.images {
         let (mut have, left) = graph.image_platforms(image);
         have.extend(left);
-        all.extend(have.iter().cloned());
+        if image.wanted.iter().any(Vec::is_empty) {
+            all.extend(have.iter().cloned());
+        }
         if have.is_empty() {
             continue;
         }
-        let (lacking, inexact) = options.wanted.unanswered(&have.iter().collect::<Vec<_>>());
+        let mut wanted: Vec<Platform> =
+            image.wanted.iter().flat_map(|own| options.wanted.of(own)).cloned().collect();
+        wanted.sort();
+        wanted.dedup();
+        let (lacking, inexact) = unanswered(&wanted, &have.iter().collect::<Vec<_>>());
         if options.strict_platforms && !lacking.is_empty() {
             let lacking = lacking.into_iter().cloned().collect();
             return Err(PackError::PlatformLacking { image: image.name.clone(), lacking });
@@ -52,7 +58,7 @@ pub(super) fn platform_warnings(graph: &Graph, options: &Options) -> Result<Vec<
     all.sort();
     all.dedup();
     if !all.is_empty() {
-        let (nowhere, _) = options.wanted.unanswered(&all.iter().collect::<Vec<_>>());
+        let (nowhere, _) = unanswered(&options.wanted.platforms, &all.iter().collect::<Vec<_>>());
         if let Some(platform) = nowhere.first() {
             return Err(PackError::NoSuchPlatform { platform: (*platform).clone(), have: all });
         }

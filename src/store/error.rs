@@ -75,6 +75,16 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// None of the places that stand for a repository gave it.
+    #[error("{what} of {place} can't be had from any of the places that stand for it: {}", each(.errors))]
+    Nowhere {
+        /// The repository, by its own name.
+        place: String,
+        /// What was asked for.
+        what: String,
+        /// What each of the places said.
+        errors: Vec<(String, StoreError)>,
+    },
     /// Content stopped coming in the middle, again and again.
     #[error("{place} stopped in the middle of {what}")]
     Interrupted {
@@ -155,6 +165,13 @@ impl StoreError {
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
+}
+
+/// `PLACE: what it said; PLACE: what it said`.
+fn each(errors: &[(String, StoreError)]) -> String {
+    let texts: Vec<String> =
+        errors.iter().map(|(place, error)| format!("{place}: {}", chain(error))).collect();
+    texts.join("; ")
 }
 
 /// `: code: message; code: message`, or nothing.

@@ -8,6 +8,7 @@ pub mod body;
 pub mod docker_archive;
 mod error;
 pub mod layout;
+pub mod made;
 pub mod registry;
 pub mod tar;
 

@@ -161,6 +161,7 @@ fn write_huge(path: &Path, count: u64) {
         base: None,
         absent: AbsentTable::default(),
         blobs: BlobTable::new(rows).unwrap(),
+        digest_map: Vec::new(),
         docker_manifest: None,
         failed: Vec::new(),
         format_version: "1.0".to_owned(),

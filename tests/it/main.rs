@@ -8,10 +8,14 @@
     reason = "matters of taste, which tests are spared"
 )]
 
+mod bring;
 mod bundles;
+mod catalog;
+mod charts;
 mod damage;
 mod delta;
 mod doctor;
+mod files;
 mod format_spec;
 mod gzip;
 mod inspect;
@@ -20,7 +24,10 @@ mod layers;
 mod pack;
 mod patch;
 mod patched;
+mod plan;
 mod push;
+mod rebuild;
+mod releases;
 mod resources;
 mod support;
 mod support_tests;

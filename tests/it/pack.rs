@@ -4,11 +4,13 @@ mod attachments;
 mod gaps;
 mod graph;
 mod limits;
+mod mirrors;
 mod platforms;
 mod readers;
 mod resume;
 mod same;
 mod sources;
+mod wanted;
 mod wire;
 
 use std::collections::BTreeMap;

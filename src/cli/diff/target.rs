@@ -1,18 +1,22 @@
 //! What a site should have: bundles, a registry, or the inventory of one.
 
+use std::cell::RefCell;
+
 use barge::base::{KnownImage, media_type_of};
 use barge::bundle::chain::Chain;
 use barge::graph::survey::Wish;
-use barge::input::{RegistryArgument, RegistryListing, is_file, list_registry};
+use barge::input::{Opened, RegistryArgument, RegistryListing, is_file, list_registry};
 use barge::inventory::{INVENTORY_TYPE, Inventory, RECEIPT_TYPE};
 use barge::oci::Reference;
 use barge::pack::{Asked, Options, Output};
 use barge::request::Request;
+use barge::select::Attachments;
 use barge::store::registry::Client;
 
 use super::Args;
 use crate::cli::bundles::{note_failed, open_chain, sources, wishes};
 use crate::cli::failure::{BAD_INPUT, Failure};
+use crate::cli::fill::{Named, Orders, announce, asked, check_access};
 use crate::cli::printer::Printer;
 
 /// What a site should have.
@@ -21,6 +25,8 @@ pub enum Target {
     Bundles(Box<Chain>),
     /// What a registry lists, and how it was named.
     Registry(RegistryListing, Vec<RegistryArgument>),
+    /// What files ask for, taken once; and which attached content they want.
+    Files(RefCell<Option<Opened>>, Option<Attachments>),
     /// What somebody found elsewhere; nothing can be packed of it.
     Inventory(Box<Inventory>),
 }
@@ -61,6 +67,22 @@ impl Target {
         Ok(Self::Bundles(Box::new(chain)))
     }
 
+    /// Opens what files ask for.
+    pub fn of_files(
+        orders: &Orders,
+        args: &Args,
+        client: &Client,
+        printer: &Printer,
+    ) -> Result<Self, Failure> {
+        let opener = orders.open(Named::default(), &args.carry.platform, client)?;
+        let mut opened = opener.finish();
+        announce(&opened, printer);
+        orders.note_for_later(printer);
+        check_access(&opened, client, args.carry.keep_going)?;
+        keep_meant(&mut opened.wishes, &args.image)?;
+        Ok(Self::Files(RefCell::new(Some(opened)), orders.attachments()?))
+    }
+
     /// Returns what is asked for; the base is to be filled in.
     pub fn asked(&self, args: &Args) -> Result<Asked, Failure> {
         let mut arguments: Vec<String> = args.arguments.iter().map(|text| format!("diff {text}")).collect();
@@ -84,6 +106,11 @@ impl Target {
                 arguments,
                 ..Asked::default()
             }),
+            Self::Files(opened, _) => {
+                let mut asked = opened.take().map(asked).unwrap_or_default();
+                asked.arguments.extend(arguments);
+                Ok(asked)
+            }
             Self::Inventory(_) => Ok(Asked::default()),
         }
     }
@@ -93,6 +120,9 @@ impl Target {
         let mut options = args.carry.options(output, args.registry.jobs, request);
         // What bundles have is taken; what they left out stays left out.
         options.wanted.foreign_layers |= matches!(self, Self::Bundles(_));
+        if let (Self::Files(_, Some(attachments)), None) = (self, args.carry.attachments()) {
+            options.attachments = *attachments;
+        }
         options
     }
 
@@ -103,6 +133,8 @@ impl Target {
             move |image: &KnownImage| only.is_empty() || only.iter().any(|wanted| image.is_meant_by(wanted));
         match self {
             Self::Inventory(_) => Box::new(is_meant),
+            // Files name images: of what else is at the place they came from they say nothing.
+            Self::Files(..) => Box::new(|_| false),
             // Deltas speak of what they bring; of all else they say themselves what is no longer wanted.
             Self::Bundles(chain) if chain.is_all_deltas() => {
                 let removed = chain.removed.clone();

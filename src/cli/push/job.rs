@@ -7,9 +7,11 @@ use std::time::Instant;
 use barge::bundle::workshop::Workshop;
 use barge::graph::spool::Spool;
 use barge::graph::survey::{self, Survey, Wish};
+use barge::input::SaidAt;
 use barge::push::names::Naming;
 use barge::push::report::Report;
 use barge::push::source::Known;
+use barge::push::sparse::Policy;
 use barge::push::{Prepared, PushError, pieces_are};
 use barge::select::{Attachments, Select};
 use barge::store::Source;
@@ -33,6 +35,10 @@ pub(super) struct Job<'a> {
     pub(super) wishes: Vec<Wish>,
     pub(super) select: &'a dyn Select,
     pub(super) attachments: Attachments,
+    /// What files want where the command line says nothing of sparse indexes.
+    pub(super) sparse: Option<Policy>,
+    /// Where files say what travels under a name.
+    pub(super) said: SaidAt,
     pub(super) naming: Naming,
     pub(super) target: &'a TargetArgs,
     pub(super) client: Client,
@@ -63,8 +69,10 @@ impl Job<'_> {
             keep_going: self.target.keep_going,
             jobs: self.jobs,
         };
-        let mut survey = Survey::run(&self.sources, &self.wishes, spool, &options)
-            .map_err(|error| Failure::from(barge::transfer::TransferError::from(error)))?;
+        let mut survey = Survey::run(&self.sources, &self.wishes, spool, &options).map_err(|error| {
+            let error = error.said_at(|name| self.said.of(name));
+            Failure::from(barge::transfer::TransferError::from(error))
+        })?;
         let failures = std::mem::take(&mut survey.failures);
         if survey.roots.is_empty() {
             return Err(failure_of(&PushError::NothingLeft(failures), self));
@@ -74,7 +82,10 @@ impl Job<'_> {
         if !unread.is_empty() {
             printer.warning("can't be read from the source", &unread);
         }
-        let options = self.target.options(self.naming.clone(), self.jobs, self.workshop.clone());
+        let mut options = self.target.options(self.naming.clone(), self.jobs, self.workshop.clone());
+        if let (true, Some(policy)) = (self.target.sparse.is_none(), self.sparse) {
+            options.policy = policy;
+        }
         let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.known)
             .map_err(|error| failure_of(&error, self))?;
         print_client_warnings(&self.client, printer);

@@ -5,28 +5,21 @@ use std::sync::Arc;
 
 use barge::bundle::workshop::Workshop;
 use barge::oci::Reference;
-use barge::push::names::{Destination, MapRule, Naming, NamingError};
+use barge::push::names::{Destination, Naming};
 use barge::push::sparse::Policy;
 use barge::push::{Options, PresenceProof};
 
-use crate::cli::failure::Failure;
+use crate::cli::naming::NamingArgs;
 
 /// How to write to the target.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct TargetArgs {
-    /// What to do when the registry refuses an index of which platforms were left out
-    #[arg(long, value_enum, default_value_t)]
-    sparse: SparseArg,
-    /// Puts repositories at or below SOURCE at or below TARGET; the longest rule that fits is taken
-    #[arg(long, value_name = "SOURCE=TARGET")]
-    map: Vec<MapRule>,
-    /// `false` keeps the host of the source registry as the first part of the path
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    strip_registry: bool,
-    /// Joins the last parts of longer paths, so that no two become one
-    #[arg(long, value_name = "N")]
-    max_path_components: Option<usize>,
+    #[command(flatten)]
+    names: NamingArgs,
+    /// What to do when the registry refuses an index of which platforms were left out; require without it
+    #[arg(long, value_enum)]
+    pub(super) sparse: Option<SparseArg>,
     /// Tags the images of each platform too, for registries that delete what has no tag
     #[arg(long)]
     tag_children: bool,
@@ -49,7 +42,7 @@ pub(super) struct TargetArgs {
 }
 
 #[derive(Clone, Copy, Default, clap::ValueEnum)]
-enum SparseArg {
+pub(super) enum SparseArg {
     /// The exact index, or the image fails
     #[default]
     Require,
@@ -71,20 +64,14 @@ enum PresenceArg {
 impl TargetArgs {
     /// Returns how images are named below `destination`, or what the one image is called.
     pub(super) fn naming(&self, destination: Destination, exact: Option<Reference>) -> Naming {
-        Naming {
-            destination,
-            rules: self.map.clone(),
-            strip_registry: self.strip_registry,
-            max_components: self.max_path_components,
-            exact,
-        }
+        self.names.naming(destination, exact)
     }
 
     /// Returns how to push.
     pub(super) fn options(&self, naming: Naming, jobs: usize, workshop: Arc<Workshop>) -> Options {
         Options {
             naming,
-            policy: match self.sparse {
+            policy: match self.sparse.unwrap_or_default() {
                 SparseArg::Require => Policy::Require,
                 SparseArg::Rewrite => Policy::Rewrite,
                 SparseArg::Single => Policy::Single,
@@ -100,9 +87,4 @@ impl TargetArgs {
             workshop,
         }
     }
-}
-
-/// Reads the registry and the path below it.
-pub(in crate::cli) fn destination(text: &str) -> Result<Destination, Failure> {
-    text.parse().map_err(|error: NamingError| Failure::new(2, "input", &error))
 }

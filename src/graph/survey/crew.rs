@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use indexmap::IndexSet;
+
 use super::{Answer, Brief, Finding, Options, Root, Wish, is_surveyed};
 use crate::graph::spool::Spool;
-use crate::oci::{Digest, Manifest};
+use crate::oci::{Digest, Manifest, Platform};
 use crate::select::Attachments;
 use crate::store::{Attached, Source, StoreError, read_manifest};
 
@@ -24,7 +26,9 @@ pub(super) fn survey(
     options: &Options<'_>,
 ) -> Shared {
     let shared = Shared { queue: (0..wishes.len()).map(Task::Resolve).collect(), ..Shared::default() };
-    let crew = Crew { sources, wishes, options, spool, shared: Mutex::new(shared), wake: Condvar::new() };
+    let choices: IndexSet<&[Platform]> = wishes.iter().map(|wish| wish.platforms.as_slice()).collect();
+    let shared = Mutex::new(shared);
+    let crew = Crew { sources, wishes, choices, options, spool, shared, wake: Condvar::new() };
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
             scope.spawn(|| crew.work());
@@ -35,10 +39,13 @@ pub(super) fn survey(
 
 enum Task {
     Resolve(usize),
-    Manifest { brief: Brief, source: usize, selected: bool, depth: u8 },
-    Attached { subject: Digest, source: usize, depth: u8 },
+    Manifest { brief: Brief, source: usize, choice: Choice, depth: u8 },
+    Attached { subject: Digest, source: usize, choice: Choice, depth: u8 },
     Config { brief: Brief, source: usize },
 }
+
+/// Whether a manifest travels, and by which of the crew's lists of platforms it was chosen; none for what does not.
+type Choice = Option<usize>;
 
 /// What the workers share, and in the end what they found.
 #[derive(Default)]
@@ -46,7 +53,11 @@ pub(super) struct Shared {
     queue: VecDeque<Task>,
     running: usize,
     stop: bool,
-    seen: HashSet<(Digest, usize, bool)>,
+    seen: HashSet<(Digest, usize, Choice)>,
+    /// What was seen to travel, by whatever list.
+    selected: HashSet<(Digest, usize)>,
+    /// Of what it was asked what is attached.
+    asked: HashSet<(Digest, usize)>,
     /// What was read from which source: one source's word on what it has is not another's.
     read: HashSet<(Digest, usize)>,
     pub(super) roots: Vec<Root>,
@@ -61,6 +72,8 @@ pub(super) struct Shared {
 struct Crew<'a> {
     sources: &'a [Arc<dyn Source>],
     wishes: &'a [Wish],
+    /// The lists of platforms that images have of their own.
+    choices: IndexSet<&'a [Platform]>,
     options: &'a Options<'a>,
     spool: &'a Spool,
     shared: Mutex<Shared>,
@@ -109,10 +122,10 @@ impl Crew<'_> {
     fn carry_out(&self, task: Task) -> std::io::Result<()> {
         match task {
             Task::Resolve(at) => self.resolve(at),
-            Task::Manifest { brief, source, selected, depth } => {
-                self.manifest(&brief, source, selected, depth)
+            Task::Manifest { brief, source, choice, depth } => self.manifest(&brief, source, choice, depth),
+            Task::Attached { subject, source, choice, depth } => {
+                self.attached(subject, source, choice, depth)
             }
-            Task::Attached { subject, source, depth } => self.attached(subject, source, depth),
             Task::Config { brief, source } => self.config(&brief, source),
         }
     }
@@ -139,7 +152,8 @@ impl Crew<'_> {
                     platforms: wish.platforms.clone(),
                     part: wish.part,
                 });
-                shared.queue_manifest(root, wish.source, true, 0);
+                let choice = self.choices.get_index_of(wish.platforms.as_slice()).unwrap_or_default();
+                shared.queue_manifest(root, wish.source, Some(choice), 0);
             }
             Err(error) => {
                 self.lock().unresolved.insert(at, error);
@@ -148,7 +162,7 @@ impl Crew<'_> {
         Ok(())
     }
 
-    fn manifest(&self, brief: &Brief, source: usize, selected: bool, depth: u8) -> std::io::Result<()> {
+    fn manifest(&self, brief: &Brief, source: usize, choice: Choice, depth: u8) -> std::io::Result<()> {
         let from = self.sources[source].as_ref();
         let place = (brief.digest.clone(), source);
         let (held, was_read) = {
@@ -193,11 +207,12 @@ impl Crew<'_> {
         let mut shared = self.lock();
         match &manifest {
             Manifest::Index(index) => {
-                let keep = self.options.select.children(&index.manifests);
+                let wanted = choice.and_then(|choice| self.choices.get_index(choice)).copied();
+                let keep = self.options.select.children(&index.manifests, wanted.unwrap_or_default());
                 for (child, keep) in index.manifests.iter().zip(keep) {
-                    let selected = selected && keep;
-                    if is_surveyed(child) && (selected || self.options.keep_unselected) {
-                        shared.queue_manifest(child.into(), source, selected, depth + 1);
+                    let choice = choice.filter(|_| keep);
+                    if is_surveyed(child) && (choice.is_some() || self.options.keep_unselected) {
+                        shared.queue_manifest(child.into(), source, choice, depth + 1);
                     }
                 }
             }
@@ -209,13 +224,16 @@ impl Crew<'_> {
             }
             Manifest::Image(_) => {}
         }
-        if selected && self.options.attachments != Attachments::None {
-            shared.queue.push_back(Task::Attached { subject: brief.digest.clone(), source, depth });
+        if choice.is_some()
+            && self.options.attachments != Attachments::None
+            && shared.asked.insert((brief.digest.clone(), source))
+        {
+            shared.queue.push_back(Task::Attached { subject: brief.digest.clone(), source, choice, depth });
         }
         Ok(())
     }
 
-    fn attached(&self, subject: Digest, source: usize, depth: u8) -> std::io::Result<()> {
+    fn attached(&self, subject: Digest, source: usize, choice: Choice, depth: u8) -> std::io::Result<()> {
         match self.sources[source].attached(&subject) {
             Ok(list) => {
                 let wants = |a: &Attached| {
@@ -233,7 +251,7 @@ impl Crew<'_> {
                 self.spool.append(&finding)?;
                 let mut shared = self.lock();
                 for (brief, _) in &list {
-                    shared.queue_manifest(brief.clone(), source, true, depth + 1);
+                    shared.queue_manifest(brief.clone(), source, choice, depth + 1);
                 }
                 shared.attached.push((subject, source, list));
             }
@@ -272,13 +290,17 @@ impl Crew<'_> {
 }
 
 impl Shared {
-    fn queue_manifest(&mut self, brief: Brief, source: usize, selected: bool, depth: u8) {
+    fn queue_manifest(&mut self, brief: Brief, source: usize, choice: Choice, depth: u8) {
         // What was surveyed as selected needs no second look as unselected.
-        if self.seen.contains(&(brief.digest.clone(), source, true))
-            || !self.seen.insert((brief.digest.clone(), source, selected))
+        let place = (brief.digest.clone(), source);
+        if (choice.is_none() && self.selected.contains(&place))
+            || !self.seen.insert((brief.digest.clone(), source, choice))
         {
             return;
         }
-        self.queue.push_back(Task::Manifest { brief, source, selected, depth });
+        if choice.is_some() {
+            self.selected.insert(place);
+        }
+        self.queue.push_back(Task::Manifest { brief, source, choice, depth });
     }
 }

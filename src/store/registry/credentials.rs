@@ -12,6 +12,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use super::super::{Result, StoreError};
 use super::limits::lock;
 use super::options::Options;
+use super::places::Rule;
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 /// The user name by which Docker's files and helpers mark an identity token.
@@ -71,8 +72,10 @@ struct File {
 /// The credentials of all registries, looked up when first asked for.
 pub(super) struct Credentials {
     given: Vec<(Option<String>, Credential)>,
+    /// The files of certain registries, each for what its rule speaks of.
+    own: Vec<(Rule, File)>,
     files: Vec<File>,
-    found: Mutex<HashMap<String, Arc<Found>>>,
+    found: Mutex<HashMap<(String, Option<usize>), Arc<Found>>>,
 }
 
 /// The result of one look-up, made while its lock is held: helpers can take seconds.
@@ -99,7 +102,13 @@ impl Credentials {
             .iter()
             .map(|(host, user, password)| (host.clone(), Credential::new(user, password)))
             .collect();
-        Ok(Self { given, files, found: Mutex::default() })
+        let mut own = Vec::new();
+        for rule in &options.rules {
+            if let Some(path) = &rule.auth_file {
+                own.push((rule.clone(), read(path)?));
+            }
+        }
+        Ok(Self { given, own, files, found: Mutex::default() })
     }
 
     /// Finds the credential for a repository: given ones first, then the files' entries, the longest matching
@@ -133,16 +142,38 @@ impl Credentials {
         if let Some((_, credential)) = given(true).or_else(|| given(false)) {
             return Some((credential.clone(), CredentialSource::Given));
         }
+        self.in_files(registry, repository, warn)
+    }
+
+    /// Finds the credential that is for exactly this host: not one that was given for every registry.
+    pub fn of_host(&self, host: &str, warn: &dyn Fn(String)) -> Option<Credential> {
+        let mut given = self.given.iter();
+        match given.find(|(name, _)| name.as_deref().is_some_and(|name| same_registry(name, host))) {
+            Some((_, credential)) => Some(credential.clone()),
+            None => self.in_files(host, "", warn).map(|(credential, _)| credential),
+        }
+    }
+
+    fn in_files(
+        &self,
+        registry: &str,
+        repository: &str,
+        warn: &dyn Fn(String),
+    ) -> Option<(Credential, CredentialSource)> {
         let mut path = format!("{registry}/{repository}");
+        // A file of the registry's own goes before those for all.
+        let speaks = |(at, (rule, _)): (usize, &(Rule, File))| Some((rule.speaks_of(&path)?, at));
+        let own = self.own.iter().enumerate().filter_map(speaks).max().map(|(_, at)| at);
+        let files: Vec<&File> = own.iter().map(|at| &self.own[*at].1).chain(&self.files).collect();
         let mut namespace = None;
         while path.len() > registry.len() {
-            if self.files.iter().any(|file| file.keys.contains(&path)) {
+            if files.iter().any(|file| file.keys.contains(&path)) {
                 namespace = Some(path);
                 break;
             }
             path.truncate(path.rfind('/').unwrap_or_default());
         }
-        let key = namespace.clone().unwrap_or_else(|| registry.to_owned());
+        let key = (namespace.clone().unwrap_or_else(|| registry.to_owned()), own);
         let slot = Arc::clone(lock(&self.found).entry(key).or_default());
         let mut slot = lock(&slot);
         if let Some(known) = &*slot {
@@ -158,46 +189,47 @@ impl Credentials {
             }
             None => vec![registry.to_owned(), format!("https://{registry}")],
         };
-        let credential = self.ask(&names, registry, warn);
+        let credential = ask(&files, &names, registry, warn);
         *slot = Some(credential.clone());
         credential
     }
+}
 
-    fn ask(
-        &self,
-        names: &[String],
-        registry: &str,
-        warn: &dyn Fn(String),
-    ) -> Option<(Credential, CredentialSource)> {
-        for file in &self.files {
-            let found = |credential| Some((credential, CredentialSource::File(file.path.clone())));
-            for name in names {
-                match docker_credential::get_credential_from_reader(&file.content[..], name) {
-                    Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => {}
-                    Ok(DockerCredential::IdentityToken(token)) => return found(Credential::Identity(token)),
-                    Ok(DockerCredential::UsernamePassword(user, password)) => {
-                        // Docker pads the decoded text with NUL bytes.
-                        return found(Credential::new(&user, password.trim_end_matches('\0')));
-                    }
-                    Err(CredentialRetrievalError::NoCredentialConfigured) => {}
-                    // The helpers' own words for "nothing stored" (docker-credential-helpers).
-                    Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
-                        if stdout.contains("credentials not found")
-                            || stderr.contains("credentials not found") => {}
-                    // Never what the helper wrote: it may be a secret.
-                    Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
-                        warn(format!("{registry}: the credential helper `{helper}` failed"));
-                        break;
-                    }
-                    Err(error) => {
-                        warn(format!("{registry}: credentials could not be read: {error}"));
-                        break;
-                    }
+/// Looks a registry up in files, by any of its names.
+fn ask(
+    files: &[&File],
+    names: &[String],
+    registry: &str,
+    warn: &dyn Fn(String),
+) -> Option<(Credential, CredentialSource)> {
+    for file in files {
+        let found = |credential| Some((credential, CredentialSource::File(file.path.clone())));
+        for name in names {
+            match docker_credential::get_credential_from_reader(&file.content[..], name) {
+                Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => {}
+                Ok(DockerCredential::IdentityToken(token)) => return found(Credential::Identity(token)),
+                Ok(DockerCredential::UsernamePassword(user, password)) => {
+                    // Docker pads the decoded text with NUL bytes.
+                    return found(Credential::new(&user, password.trim_end_matches('\0')));
+                }
+                Err(CredentialRetrievalError::NoCredentialConfigured) => {}
+                // The helpers' own words for "nothing stored" (docker-credential-helpers).
+                Err(CredentialRetrievalError::HelperFailure { stdout, stderr, .. })
+                    if stdout.contains("credentials not found")
+                        || stderr.contains("credentials not found") => {}
+                // Never what the helper wrote: it may be a secret.
+                Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
+                    warn(format!("{registry}: the credential helper `{helper}` failed"));
+                    break;
+                }
+                Err(error) => {
+                    warn(format!("{registry}: credentials could not be read: {error}"));
+                    break;
                 }
             }
         }
-        None
     }
+    None
 }
 
 fn same_registry(given: &str, registry: &str) -> bool {
@@ -321,6 +353,46 @@ mod tests {
             find("{}", &[(Some("index.docker.io"), "h", "p")], "docker.io", "library/x").as_deref(),
             Some("h:p")
         );
+    }
+
+    #[test]
+    fn a_file_of_a_place_of_its_own_goes_before_those_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, user: &str| {
+            let path = folder.path().join(name);
+            let content = format!(r#"{{"auths":{{"r.example":{0},"m.example":{0}}}}}"#, entry(user));
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        let rule = |prefix: &str, mirror: &str, path| Rule {
+            prefix: prefix.to_owned(),
+            mirrors: vec![mirror.to_owned()],
+            auth_file: Some(path),
+            ..Rule::default()
+        };
+        let options = Options {
+            auth_file: Some(file("all", "all:a")),
+            rules: vec![
+                rule("r.example/team", "m.example/team", file("team", "team:t")),
+                rule("r.example/team/deep", "n.example", file("deep", "deep:d")),
+            ],
+            ..Options::default()
+        };
+        let credentials = Credentials::new(&options, &mut Vec::new()).unwrap();
+        let user = |registry, repository| match credentials.find(registry, repository, &|w| panic!("{w}")) {
+            Some(Credential::Basic { user, .. }) => user,
+            _ => "nobody".to_owned(),
+        };
+        for (registry, repository, expected) in [
+            ("r.example", "app", "all"),
+            ("r.example", "team/app", "team"),
+            ("r.example", "team/deep/app", "deep"),
+            ("m.example", "team/app", "team"),
+            ("m.example", "app", "all"),
+            ("n.example", "app", "nobody"),
+        ] {
+            assert_eq!(user(registry, repository), expected, "{registry}/{repository}");
+        }
     }
 
     #[test]

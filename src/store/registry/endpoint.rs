@@ -17,7 +17,7 @@ use super::url::{Origin, Url};
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 /// The host that serves Docker Hub's API (Docker's `DefaultV2Registry`).
-const HUB_API: &str = "registry-1.docker.io";
+pub(super) const HUB_API: &str = "registry-1.docker.io";
 
 /// A registry, shared by all its repositories.
 pub(super) struct Endpoint {

@@ -15,7 +15,7 @@ use super::limits::{Places, Rate, lock, read_limited};
 use super::messages;
 use super::options::Options;
 use super::retry;
-use super::tls::{EXPECT_TIMEOUT, Trust};
+use super::tls::{EXPECT_TIMEOUT, Trust, Trusts};
 use super::url::{Origin, Url};
 
 /// How many redirects are followed; registries use one, their storage now and then a second.
@@ -30,7 +30,7 @@ const MAX_WARNINGS: usize = 100;
 /// What all exchanges share.
 pub(super) struct Http {
     pub options: Options,
-    trust: Trust,
+    trust: Trusts,
     hosts: Mutex<HashMap<(Origin, bool), Arc<Host>>>,
     pub rate: Option<Arc<Rate>>,
     warnings: Mutex<Vec<String>>,
@@ -136,7 +136,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Http {
-    pub fn new(options: Options, trust: Trust, warnings: Vec<String>) -> Self {
+    pub fn new(options: Options, trust: Trusts, warnings: Vec<String>) -> Self {
         Self {
             rate: options.limit_rate.map(|rate| Arc::new(Rate::new(rate))),
             options,
@@ -146,16 +146,16 @@ impl Http {
         }
     }
 
-    /// Returns what servers are trusted by.
-    pub fn trust(&self) -> &Trust {
-        &self.trust
+    /// Returns what a server is trusted by.
+    pub fn trust(&self, origin: &Origin) -> &Trust {
+        self.trust.of(origin)
     }
 
     fn host(&self, origin: &Origin, insecure: bool) -> Arc<Host> {
         let mut hosts = lock(&self.hosts);
         let host = hosts.entry((origin.clone(), insecure)).or_insert_with(|| {
             Arc::new(Host {
-                agent: self.trust.agent(&self.options, origin, insecure),
+                agent: self.trust.of(origin).agent(&self.options, origin, insecure),
                 places: Places::new(self.options.jobs),
                 ignored_expect: AtomicU32::new(0),
             })

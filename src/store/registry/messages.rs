@@ -82,7 +82,7 @@ pub(super) fn plain(text: &str) -> RegistryMessage {
 }
 
 /// Makes a text from outside fit for a message: control characters become spaces, runs of space one, the end is cut.
-pub(super) fn clean(text: &str, longest: usize) -> String {
+pub(crate) fn clean(text: &str, longest: usize) -> String {
     let mut out = String::new();
     let mut length = 0;
     for word in text.split(|c: char| c.is_whitespace() || is_hidden(c)) {

@@ -11,18 +11,21 @@
 //!
 //! # Map
 //! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
-//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API, `probe`
-//! and `certificate` what finds out what a registry is like.
+//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API; `places`
+//! knows which mirrors stand for a repository; `document` reads what lies beside registries: chart repositories; `probe` and
+//! `certificate` find out what a registry is like.
 
 mod certificate;
 mod challenge;
 mod connector;
 mod credentials;
+mod document;
 mod endpoint;
 mod http;
 mod limits;
 mod messages;
 mod options;
+mod places;
 mod probe;
 mod pull;
 mod push;
@@ -44,10 +47,13 @@ use std::sync::{Arc, Mutex};
 pub use self::certificate::{Certificate, Distrust};
 use self::credentials::Credentials;
 pub use self::credentials::{CredentialFile, CredentialSource, credential_files};
+pub use self::document::Site;
 use self::endpoint::{Endpoint, Purpose};
 use self::http::Http;
 use self::limits::lock;
+pub(crate) use self::messages::clean as clean_text;
 pub use self::options::Options;
+pub use self::places::{Places, Rule};
 pub use self::probe::{Hello, Reach, Wants};
 pub use self::pull::RawManifest;
 pub use self::push::{Mount, OpenBody, PutManifest, UploadSession};
@@ -63,6 +69,7 @@ struct Shared {
     http: Arc<Http>,
     credentials: Arc<Credentials>,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    lost: places::Lost,
 }
 
 impl Client {
@@ -73,13 +80,21 @@ impl Client {
     /// that was named is not there or not what it should be.
     pub fn new(options: Options) -> Result<Self> {
         let mut warnings = Vec::new();
+        options.rules.iter().try_for_each(Rule::check)?;
         let credentials = Credentials::new(&options, &mut warnings)?;
-        let trust = tls::Trust::new(options.cert_dir.as_deref())?;
+        let trust = tls::Trusts::new(&options)?;
         Ok(Self(Arc::new(Shared {
             http: Arc::new(Http::new(options, trust, warnings)),
             credentials: Arc::new(credentials),
             endpoints: Mutex::default(),
+            lost: Mutex::default(),
         })))
+    }
+
+    /// Returns whether a registry may be spoken to in plain HTTP, or with a certificate that nobody vouches for.
+    #[must_use]
+    pub fn is_insecure(&self, registry: &str) -> bool {
+        is_loopback(registry) || self.0.http.options.is_insecure(registry)
     }
 
     /// Returns a repository, to be read or written. Talks to nobody.

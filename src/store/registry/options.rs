@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::places::{Rule, means_host};
 use super::retry::LONGEST_ASKED;
 
 /// How often a failed request is made again: enough for a restart of the server behind a balancer.
@@ -30,6 +31,8 @@ pub struct Options {
     /// Credentials given directly: host (`None` for every registry), user, password. With the user `<token>` the
     /// password is an identity token.
     pub credentials: Vec<(Option<String>, String, String)>,
+    /// How certain registries are reached: mirrors, certificates, credentials of their own.
+    pub rules: Vec<Rule>,
     /// Hosts, with or without port, where plain HTTP and unverified TLS are allowed; `*` stands for all.
     pub insecure: Vec<String>,
     /// Folder whose `*.crt` are further certificate authorities and whose `*.cert` and `*.key` are client
@@ -62,6 +65,7 @@ impl Default for Options {
             auth_file: None,
             default_auth_files: Vec::new(),
             credentials: Vec::new(),
+            rules: Vec::new(),
             insecure: Vec::new(),
             cert_dir: None,
             retry_times: RETRY_TIMES,
@@ -101,10 +105,8 @@ impl Options {
 
     /// Returns whether plain HTTP and unverified TLS are allowed for a registry or host.
     pub(super) fn is_insecure(&self, authority: &str) -> bool {
-        let host = super::url::split_port(authority).0;
-        self.insecure.iter().any(|entry| {
-            entry == "*" || entry.eq_ignore_ascii_case(authority) || entry.eq_ignore_ascii_case(host)
-        })
+        let by_rule = self.rules.iter().filter(|rule| rule.insecure).flat_map(Rule::hosts);
+        self.insecure.iter().map(String::as_str).chain(by_rule).any(|entry| means_host(entry, authority))
     }
 }
 
@@ -115,6 +117,7 @@ impl fmt::Debug for Options {
             .field("auth_file", &self.auth_file)
             .field("default_auth_files", &self.default_auth_files)
             .field("credentials", &format_args!("{} given", self.credentials.len()))
+            .field("rules", &self.rules)
             .field("insecure", &self.insecure)
             .field("cert_dir", &self.cert_dir)
             .field("retry_times", &self.retry_times)

@@ -128,7 +128,7 @@ impl Client {
                 .set_read_timeout(Some(patience))
                 .and_then(|()| stream.set_write_timeout(Some(patience)))
                 .map_err(|error| error.to_string())?;
-            self.0.http.trust().certificate(stream, origin.host())
+            self.0.http.trust(&origin).certificate(stream, origin.host())
         }))
     }
 

@@ -14,8 +14,11 @@ use ureq::{Agent, Proxy};
 use super::super::{Result, StoreError};
 use super::certificate::{self, Certificate as Shown};
 use super::connector::{self, Identity, TlsConnector, check_identity};
+use super::endpoint::HUB_API;
 use super::options::Options;
+use super::places::means_host;
 use super::url::Origin;
+use crate::oci::reference::DEFAULT_REGISTRY;
 
 /// How long name, TCP and TLS together may take: several round trips to the far side of the world.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,6 +28,37 @@ pub(super) const EXPECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BUFFER: usize = 256 * 1024;
 /// How long an idle connection is kept: below the 60 s after which common balancers drop them.
 const IDLE_AGE: Duration = Duration::from_secs(50);
+
+/// What each server is trusted by.
+pub(super) struct Trusts {
+    of_all: Trust,
+    /// For hosts that have a folder of their own, and the one for all.
+    own: Vec<(Vec<String>, Trust)>,
+}
+
+impl Trusts {
+    /// Reads the certificate folders.
+    pub fn new(options: &Options) -> Result<Self> {
+        let mut own = Vec::new();
+        for rule in &options.rules {
+            if let Some(folder) = &rule.cert_dir {
+                let mut trust = Trust::new(Some(folder))?;
+                trust.add(options.cert_dir.as_deref())?;
+                own.push((rule.hosts().map(str::to_owned).collect(), trust));
+            }
+        }
+        Ok(Self { of_all: Trust::new(options.cert_dir.as_deref())?, own })
+    }
+
+    /// Returns what a server is trusted by.
+    pub fn of(&self, origin: &Origin) -> &Trust {
+        let is_meant = |host: &String| {
+            means_host(host, &origin.authority)
+                || (host == DEFAULT_REGISTRY && means_host(HUB_API, &origin.authority))
+        };
+        self.own.iter().find(|(hosts, _)| hosts.iter().any(is_meant)).map_or(&self.of_all, |(_, trust)| trust)
+    }
+}
 
 /// What servers are trusted by, and what they may be shown.
 pub(super) struct Trust {
@@ -37,8 +71,15 @@ impl Trust {
     /// Reads a certificate folder laid out as Docker's `certs.d/HOST`.
     pub fn new(cert_dir: Option<&Path>) -> Result<Self> {
         let mut trust = Self { extra: Vec::new(), client: None, roots: OnceLock::new() };
+        trust.add(cert_dir)?;
+        Ok(trust)
+    }
+
+    /// Reads a further folder.
+    fn add(&mut self, cert_dir: Option<&Path>) -> Result<()> {
+        let trust = self;
         let Some(folder) = cert_dir else {
-            return Ok(trust);
+            return Ok(());
         };
         let io = |path: &Path, source| StoreError::Io {
             path: path.to_owned(),
@@ -76,7 +117,7 @@ impl Trust {
                 }
             }
         }
-        Ok(trust)
+        Ok(())
     }
 
     /// Returns the system's roots and the folder's; the system's are read when first needed.

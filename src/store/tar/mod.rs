@@ -16,6 +16,8 @@ mod header;
 mod name;
 mod scan;
 mod slice;
+mod stream;
+mod write;
 
 use std::io;
 
@@ -25,6 +27,8 @@ pub(in crate::store) use name::normalise;
 pub use scan::Scan;
 pub(in crate::store) use scan::read_full;
 pub use slice::FileSlice;
+pub use stream::{StreamEntry, TarStream};
+pub(crate) use write::Tarball;
 
 /// The unit that tar files are made of, in bytes (POSIX `pax`, "ustar Interchange Format").
 pub const BLOCK: u64 = 512;

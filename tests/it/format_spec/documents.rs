@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use barge::base::{FarSide, Joining, Known};
+use barge::graph::Part;
 use barge::graph::reliance::{Holds, Seen};
 use barge::inventory::{Content, Gathering, ImageRow, Inventory, InventoryError, Kind, Scope, state_code};
 use barge::oci::Digest;
@@ -201,6 +202,22 @@ fn i_13_a_receipt_lists_bundles_and_outcomes_and_holds_what_is_in_place() {
     assert!(images.iter().all(|image| image.get("source").is_some()));
     let inventory = golden::document(BOTH[0]);
     assert!(inventory.get("bundles").is_none() && inventory.get("outcomes").is_none());
+}
+
+#[test]
+fn i_19_a_receipt_says_what_images_are_and_what_they_were_pulled_by() {
+    let (registry, temp) = (RealRegistry::start(), tempfile::tempdir().unwrap());
+    let site = super::made::one_image(&plain_layer(1, 100));
+    let made = super::record::packed_as(&site, &[Part::Operator], Vec::new());
+    made.write(temp.path(), "a.oci.tar");
+    let push = barge(["push", "a.oci.tar", registry.host(), "--receipt", "receipt.json"]);
+    push.dir(temp.path()).run().success();
+    let receipt: Value =
+        serde_json::from_slice(&std::fs::read(temp.path().join("receipt.json")).unwrap()).unwrap();
+    let (row, image) = (&receipt["outcomes"][0], &made.record["images"][0]);
+    assert_eq!((&row["part"], &row["reference"]), (&json!("operator"), &image["reference"]));
+    assert!(row["reference"].as_str().unwrap().starts_with("original.example/it:v0@sha256:"));
+    assert!(golden::document(BOTH[1])["outcomes"][0].get("part").is_none());
 }
 
 /// A document about the target `b` that holds these blobs of a byte in these repositories.

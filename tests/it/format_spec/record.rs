@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use barge::bundle::Bundle;
-use barge::graph::Part;
 use barge::graph::survey::Wish;
+use barge::graph::{Change, Part};
 use barge::oci::{Descriptor, Digest};
-use barge::pack::{Options, Output, Prepared};
+use barge::pack::{Asked, Options, Output, Prepared};
 use barge::select::{Attachments, Wanted};
 use barge::store::layout::LayoutDirectory;
 use barge::transfer::Silent;
@@ -245,6 +245,96 @@ fn pack_wishes(site: &Site, wishes: &[Wish]) -> Made {
         .write(&Silent)
         .unwrap_or_else(|error| panic!("{error}"));
     Made::new(std::fs::read(path).unwrap(), std::fs::read(temp.path().join("a.barge.json")).unwrap())
+}
+
+/// Packs the site's images as parts of something, one of them changed on the way.
+pub fn packed_as(site: &Site, parts: &[Part], changed: Vec<Change>) -> Made {
+    let temp = tempfile::tempdir().unwrap();
+    let roots: Vec<(&str, Descriptor)> = site.roots.iter().map(|(n, d)| (n.as_str(), d.clone())).collect();
+    write_layout(&temp.path().join("layout"), &site.content, &roots);
+    let source = LayoutDirectory::open(&temp.path().join("layout")).unwrap();
+    let path = temp.path().join("a.oci.tar");
+    let wishes = site.images.iter().flat_map(|name| {
+        let asked = wish(name, Some("original.example/it:v0"), name);
+        parts.iter().map(move |part| Wish { part: *part, ..asked.clone() })
+    });
+    let asked =
+        Asked { sources: vec![Arc::new(source)], wishes: wishes.collect(), changed, ..Asked::default() };
+    let options = super::made::options(&site.platforms, How::default(), Output::Archive(path.clone()));
+    Prepared::of(asked, options).unwrap().write(&Silent).unwrap();
+    Made::new(std::fs::read(path).unwrap(), std::fs::read(temp.path().join("a.barge.json")).unwrap())
+}
+
+/// A bundle of which one image was changed before it was packed.
+pub fn changed() -> Made {
+    let site = site();
+    let row = |image: &str, new: &Digest, old: &str| Change {
+        image: image.parse().unwrap(),
+        new: new.clone(),
+        old: Digest::sha256(old.as_bytes()),
+    };
+    let (worker, web) = (&site.roots[0], &site.roots[1]);
+    let child: Value = serde_json::from_slice(&site.content.blobs[&web.1.digest]).unwrap();
+    let child = children(&child)[0].digest.clone();
+    let changes = vec![
+        row(&web.0, &web.1.digest, "an index"),
+        row(&worker.0, &Digest::sha256(b"of another run"), "nothing that travels"),
+        row("registry.example/elsewhere:v1", &web.1.digest, "an image that does not travel"),
+        row(&web.0, &child, "a child"),
+    ];
+    packed_as(&site, &[Part::Catalog], changes)
+}
+
+#[test]
+fn b_103_b_104_digests_that_were_changed_on_purpose_are_listed_and_stay_so_in_a_copy() {
+    let made = changed();
+    let rows = made.record["digestMap"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    let mut old = ["an index", "a child"].map(|text| Digest::sha256(text.as_bytes()).to_string());
+    old.sort();
+    for (row, old) in rows.iter().zip(old) {
+        assert_eq!(
+            (row["image"].as_str().unwrap(), &row["old"]),
+            ("registry.example/site/web:v1", &old.into())
+        );
+        assert!(made.rows().iter().any(|blob| blob["digest"] == row["new"]));
+    }
+    assert!(golden::whole().record.get("digestMap").is_none());
+    assert!(python_canonical(&made.sidecar) == made.sidecar);
+    let temp = tempfile::tempdir().unwrap();
+    made.write(temp.path(), "a.oci.tar");
+    for (verb, output) in [("pack", "b.oci.tar"), ("merge", "c.oci.tar")] {
+        barge([verb, "./a.oci.tar", "-o", output]).dir(temp.path()).run().success();
+        let copy = Bundle::open(&temp.path().join(output)).unwrap();
+        assert_eq!(
+            serde_json::to_value(&copy.record().unwrap().digest_map).unwrap(),
+            made.record["digestMap"]
+        );
+        assert_eq!(copy.record().unwrap().images[0].part, Part::Catalog);
+    }
+    let told = barge(["inspect", "a.oci.tar"]).dir(temp.path()).run().success();
+    told.stdout_has("changed  2 digests on purpose").stdout_has("as        an operator catalog");
+    let told = barge(["inspect", "a.oci.tar", "--json"]).dir(temp.path()).run().success().json();
+    assert_eq!(told["digestMap"], made.record["digestMap"]);
+    assert_eq!(told["images"][0]["part"], "catalog");
+}
+
+#[test]
+fn b_105_b_106_an_image_says_what_it_is_in_what_was_asked_for() {
+    let site = one_image(&plain_layer(1, 100));
+    let order = [Part::Image, Part::Chart, Part::Operator, Part::Component, Part::Catalog, Part::Release];
+    let words = ["image", "chart", "operator", "component", "catalog", "release"];
+    for at in 1..order.len() {
+        let made = packed_as(&site, &[order[at], order[at - 1], Part::Image], Vec::new());
+        assert_eq!(made.record["images"][0]["part"], words[at]);
+        assert!(python_canonical(&made.sidecar) == made.sidecar);
+    }
+    let made = packed_as(&site, &[Part::Image], Vec::new());
+    assert!(made.record["images"][0].get("part").is_none());
+    let later = with_edited_record(&made, |record| record["images"][0]["part"] = "voyage".into());
+    let temp = tempfile::tempdir().unwrap();
+    let bundle = Bundle::open(&write(&later, temp.path(), "later.oci.tar")).unwrap();
+    assert_eq!(bundle.record().unwrap().images[0].part, Part::Image);
 }
 
 fn wish(name: &str, reference: Option<&str>, selector: &str) -> Wish {

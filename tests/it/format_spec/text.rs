@@ -13,12 +13,14 @@ use crate::support::images::plain_layer;
 use crate::support::peers::{RealRegistry, command, run};
 
 /// The texts, with the letter of their requirements.
-const TEXTS: [(&str, &str); 6] = [
+const TEXTS: [(&str, &str); 8] = [
     ("B", include_str!("../../../format-spec/bundle.md")),
     ("G", include_str!("../../../format-spec/gzip.md")),
     ("P", include_str!("../../../format-spec/patch.md")),
     ("I", include_str!("../../../format-spec/inventory.md")),
     ("R", include_str!("../../../format-spec/request.md")),
+    ("S", include_str!("../../../format-spec/release-signature.md")),
+    ("Y", include_str!("../../../format-spec/barge-yaml.md")),
     ("T", include_str!("../../../format-spec/target.md")),
 ];
 const RECORD: &str = include_str!("../../../format-spec/barge.schema.json");
@@ -128,17 +130,18 @@ impl Checker {
                     self.check(&target, value, at);
                     true
                 }
-                "type" => match rule.as_str().unwrap() {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "boolean" => value.is_boolean(),
-                    "integer" => value.is_u64() || value.is_i64(),
-                    other => panic!("type `{other}`"),
+                "type" => match rule.as_array() {
+                    Some(types) => types.iter().any(|name| is_of_type(value, name.as_str().unwrap())),
+                    None => is_of_type(value, rule.as_str().unwrap()),
                 },
                 "required" => {
                     let names = rule.as_array().unwrap();
-                    names.iter().all(|name| value.get(name.as_str().unwrap()).is_some())
+                    !value.is_object() || names.iter().all(|name| value.get(name.as_str().unwrap()).is_some())
+                }
+                "additionalProperties" => {
+                    assert_eq!(rule, &json!(false));
+                    let known = schema["properties"].as_object().unwrap();
+                    value.as_object().is_none_or(|fields| fields.keys().all(|name| known.contains_key(name)))
                 }
                 "properties" => {
                     for (name, rule) in rule.as_object().unwrap() {
@@ -196,13 +199,24 @@ impl Checker {
     }
 }
 
+fn is_of_type(value: &Value, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        other => panic!("type `{other}`"),
+    }
+}
+
 /// What of a record does not fit the schema.
 fn faults(record: &Value) -> Vec<String> {
     faults_by(RECORD, record)
 }
 
 /// What of a document does not fit a schema.
-pub fn faults_by(schema: &str, record: &Value) -> Vec<String> {
+pub(crate) fn faults_by(schema: &str, record: &Value) -> Vec<String> {
     let schema: Value = serde_json::from_str(schema).unwrap();
     let mut checker = Checker { schema: schema.clone(), faults: Vec::new(), patterns: Vec::new() };
     checker.check(&schema, record, "");
@@ -333,9 +347,13 @@ fn the_schema_describes_every_field_that_is_written() {
     let schema: Value = serde_json::from_str(RECORD).unwrap();
     let fields = |value: &Value| -> BTreeSet<String> { value.as_object().unwrap().keys().cloned().collect() };
     let (delta, patched) = (golden::delta().record, golden::patched().record);
+    let changed = super::record::changed().record;
     let both = |a: &Value, b: &Value| -> BTreeSet<String> { fields(a).union(&fields(b)).cloned().collect() };
     let known = fields(&schema["properties"]);
-    assert_eq!(both(&delta, &patched), known);
+    assert_eq!(&both(&delta, &patched) | &fields(&changed), known);
+    assert_eq!(faults(&changed), Vec::<String>::new());
+    assert_eq!(fields(&changed["digestMap"][0]), fields(&schema["$defs"]["changeRow"]["properties"]));
+    assert_eq!(fields(&changed["images"][0]), fields(&schema["$defs"]["image"]["properties"]));
     let known = fields(&schema["$defs"]["base"]["properties"]);
     assert_eq!(both(&delta["base"], &patched["base"]), known);
     let content = fields(&schema["$defs"]["contentRow"]["properties"]);

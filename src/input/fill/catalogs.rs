@@ -1,0 +1,96 @@
+//! Operator catalogs, with the images that their bundles need.
+
+use std::sync::Arc;
+
+use super::Fill;
+use crate::catalog::{self, Form, rebuild};
+use crate::graph::survey::Wish;
+use crate::graph::{Change, Part};
+use crate::input::argument::InputError;
+use crate::input::open::{OpenError, Opener, Said};
+use crate::input::order::CatalogOrder;
+use crate::oci::{Descriptor, Platform, Reference};
+use crate::store::Source;
+
+/// What is said of a catalog that lists more than travels.
+const LISTS_MORE: &str = "lists operators that are not carried; the console at the far side will show them too \
+                          (`rebuildCatalog: true` makes a catalog of what is)";
+/// What is said of a database that lists more than travels.
+const DATABASE_LISTS_MORE: &str = "an SQLite catalog travels as it is, so that every version of OpenShift can serve it: the \
+                                   console will list operators that are not carried";
+
+/// What is said of a catalog that was rebuilt.
+const REBUILT: &str = "was rebuilt to list only what is carried, under new digests (`digestMap` of the record has them): \
+                       signatures of the original do not apply to it";
+
+impl Opener<'_> {
+    /// Adds a catalog and the images of those of its bundles that are wanted.
+    pub(super) fn add_catalog(
+        &mut self,
+        order: &CatalogOrder,
+        said: &Said,
+        fill: &Fill,
+    ) -> Result<(), OpenError> {
+        let (wish, below, root) = self.one(&order.argument, said)?;
+        let catalog = catalog::read(&*below, &root)?;
+        let at = |source| OpenError::Filter { catalog: wish.name.to_string(), source };
+        let selection = catalog.select(&order.filter).map_err(at)?;
+        self.opened
+            .arguments
+            .push(format!("catalog {} {} {:?} {}", wish.name, root.digest, order.filter, order.rebuild));
+        let name = wish.name.clone();
+        for text in selection.images() {
+            let unusable = |source| OpenError::Input(InputError::Reference(text.clone(), source));
+            let reference: Reference = text.parse().map_err(unusable)?;
+            self.add_reference(&reference, Part::Operator, said);
+        }
+        let is_database = matches!(catalog.form, Form::Database { .. });
+        if order.rebuild && !is_database {
+            let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
+            self.add_rebuilt(order, wish, below, &root, platforms, said)?;
+        } else {
+            let selector = root.digest.to_string();
+            self.wish(Wish { selector, part: Part::Catalog, ..wish }, said);
+            if !selection.is_everything() {
+                let cause = if is_database { DATABASE_LISTS_MORE } else { LISTS_MORE };
+                self.warn(cause, name.to_string());
+            }
+        }
+        let warnings = catalog.warnings.iter().chain(&selection.warnings);
+        warnings.for_each(|warning| self.warn(&format!("of the catalog {name}"), warning.clone()));
+        Ok(())
+    }
+
+    /// Adds the catalog image that lists nothing but what was chosen.
+    fn add_rebuilt(
+        &mut self,
+        order: &CatalogOrder,
+        wish: Wish,
+        below: Arc<dyn Source>,
+        root: &Descriptor,
+        platforms: &[Platform],
+        said: &Said,
+    ) -> Result<(), OpenError> {
+        let rebuilt = rebuild::rebuild(below, root, &order.filter, platforms)?;
+        self.opened.arguments.push(format!("rebuilt {}", rebuilt.root.digest));
+        let selector = rebuilt.root.digest.to_string();
+        let (name, has_changed) = (wish.name.clone(), !rebuilt.changed.is_empty());
+        let source = if has_changed { self.made(rebuilt.source) } else { wish.source };
+        // What was pulled was another image.
+        self.wish(Wish { source, selector, part: Part::Catalog, ..wish }, said);
+        let changes = rebuilt.changed.into_iter();
+        self.opened.changed.extend(changes.map(|(old, new)| Change { image: name.clone(), new, old }));
+        if has_changed {
+            self.warn(REBUILT, name.to_string());
+        }
+        Ok(())
+    }
+
+    /// Says something of an item, together with all of which the same is said.
+    fn warn(&mut self, cause: &str, item: String) {
+        match self.opened.warnings.iter_mut().find(|(known, _)| known == cause) {
+            Some((_, items)) => items.push(item),
+            None => self.opened.warnings.push((cause.to_owned(), vec![item])),
+        }
+    }
+}

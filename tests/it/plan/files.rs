@@ -1,0 +1,119 @@
+//! Plans of what files ask for, and plans as files.
+
+use std::fs;
+
+use super::{made, shop};
+use crate::support::barge::{Outcome, barge};
+
+fn plan(folder: &std::path::Path, to: &str, format: &str, more: &[&str]) -> Outcome {
+    barge(["plan", "--to", to, "--format", format]).args(more).dir(folder).run()
+}
+
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
+#[test]
+fn a_mapping_that_was_written_is_read_as_the_same_set() {
+    let (stock, from, images) = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let images: Vec<&str> = images.iter().map(String::as_str).collect();
+    let first = plan(folder.path(), "reg.test/mirror", "mapping", &images).success().stdout;
+    fs::write(folder.path().join("images-mapping.txt"), &first).unwrap();
+    // Names are as the file's destinations are, whatever its host.
+    let again = plan(folder.path(), "reg.test", "mapping", &["-f", "images-mapping.txt"]).success();
+    assert_eq!(lines(&again.stdout), lines(&first), "{again}");
+    assert_eq!(lines(&first).len(), 5);
+    let other = plan(folder.path(), "other.test/x", "mapping", &["-f", "images-mapping.txt"]).success();
+    let moved: Vec<String> =
+        lines(&first).iter().map(|line| line.replace("=reg.test/", "=other.test/x/")).collect();
+    assert_eq!(lines(&other.stdout), moved, "{other}");
+    // A pack of the file has the same images under the same tags.
+    barge(["pack", "-f", "images-mapping.txt", "-o", "all.oci.tar"]).dir(folder.path()).run().success();
+    let packed = barge(["inspect", "all.oci.tar", "--json"]).dir(folder.path()).run().success();
+    for name in [
+        "reg.test/mirror/team/app:v1".to_owned(),
+        "reg.test/mirror/team/tool:v2".to_owned(),
+        format!("reg.test/mirror/team/db:{}", made(&stock.pinned[0])),
+        format!("reg.test/mirror/team/db:{}", made(&stock.pinned[1])),
+    ] {
+        assert!(packed.stdout.contains(&name), "{name} in {packed}");
+    }
+    assert!(from.writes().is_empty(), "{}", from.transcript());
+}
+
+#[test]
+fn what_files_say_counts() {
+    let (stock, from, _) = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let host = from.host();
+    let write = |more: &str, first: &str| {
+        let text = format!(
+            "apiVersion: barge/v1\n{more}images:\n- {{ image: \"{host}/team/app:v1\", platforms: [{first}] }}\n\
+             - {{ image: \"{host}/team/app@{}\", name: reg.test/all/app:v1 }}\n\
+             - {{ image: \"{host}/team/tool:v2\", name: reg.test/renamed/tool:2 }}\n",
+            stock.app.digest
+        );
+        fs::write(folder.path().join("barge.yaml"), text).unwrap();
+    };
+    let go = |format: &str, more: &[&str]| {
+        plan(folder.path(), "reg.test", format, &[&["-f", "barge.yaml"], more].concat())
+    };
+    write("", "linux/s390x");
+    go("mapping", &[])
+        .success()
+        .stdout_has("=reg.test/renamed/tool:2\n")
+        .stdout_has("=reg.test/all/app:v1\n");
+    write("defaults: { attachments: none, platforms: [linux/amd64] }\n", "linux/amd64");
+    let bare = go("mapping", &[]).success().stdout_has("--filter-by-os='^(linux/amd64|unknown/unknown)$'");
+    assert!(!bare.stdout.contains(".sig="), "{bare}");
+    write("defaults: { sparse: single, platforms: [linux/amd64] }\n", "linux/amd64");
+    let single = format!("{host}/team/app@{}=reg.test/team/app:v1\n", stock.amd64.digest);
+    go("mapping", &[]).success().stdout_has(&single);
+    go("mapping", &["--sparse", "require"]).success().stdout_has(&stock.app.digest.to_string());
+    write("defaults: { sparse: rewrite }\n", "linux/amd64");
+    go("mapping", &[]).code(2).stderr_has("no other tool rewrites an index").stderr_has("--sparse require");
+    // What is pulled through a mirror is planned by its own name, and said.
+    let mirrored = format!(
+        "apiVersion: barge/v1\nregistries:\n- {{ prefix: registry.example, mirrors: [\"{host}\"] }}\n\
+         images:\n- registry.example/team/tool:v2\n"
+    );
+    fs::write(folder.path().join("barge.yaml"), mirrored).unwrap();
+    let original = format!("registry.example/team/tool@{}=reg.test/team/tool:v2\n", stock.tool.digest);
+    let document = go("json", &[]).success().stderr_has("read through mirrors here").json();
+    assert!(document["notes"].to_string().contains("read through mirrors here"), "{document}");
+    go("mapping", &[])
+        .success()
+        .stdout_has(&original)
+        .stderr_has("has to know of them itself: registry.example");
+    // Collisions name the lines.
+    let clash = format!("{host}/team/app:v1=one.test/x:1\n{host}/team/tool:v2=two.test/x:1\n");
+    fs::write(folder.path().join("clash.txt"), clash).unwrap();
+    let refused = plan(folder.path(), "reg.test", "mapping", &["-f", "clash.txt"]).code(3);
+    refused.stderr_has("reg.test/x:1").stderr_has("clash.txt:1").stderr_has("clash.txt:2");
+}
+
+#[test]
+fn one_filter_for_different_platforms_is_told() {
+    let (mut stock, from, _) = shop();
+    let index = stock.content.index(&[stock.amd64.clone(), stock.s390x.clone()]);
+    crate::support::peers::push_content(from.host(), "team/both", &stock.content, &index, Some("v1"));
+    let folder = tempfile::tempdir().unwrap();
+    let other = stock.content.image("linux/arm64", &[crate::support::images::layer(8, 200)]);
+    let third = stock.content.image("linux/s390x", &[crate::support::images::layer(9, 200)]);
+    let index = stock.content.index(&[other, third]);
+    crate::support::peers::push_content(from.host(), "team/other", &stock.content, &index, Some("v1"));
+    let host = from.host();
+    let text = format!(
+        "apiVersion: barge/v1\nimages:\n- {{ image: \"{host}/team/both:v1\", platforms: [linux/amd64] }}\n\
+         - {{ image: \"{host}/team/other:v1\", platforms: [linux/s390x] }}\n"
+    );
+    fs::write(folder.path().join("barge.yaml"), text).unwrap();
+    let done = plan(folder.path(), "reg.test", "mapping", &["-f", "barge.yaml"]).success();
+    let done = done.stdout_has("--filter-by-os='^(linux/amd64|linux/s390x)$'");
+    done.stderr_has("gets more than was asked for").stderr_has("team/both:v1: linux/s390x");
+    // skopeo copies child by child and needs no filter.
+    let script = plan(folder.path(), "reg.test", "skopeo", &["-f", "barge.yaml"]).success();
+    assert_eq!(script.stdout.matches("skopeo copy --all").count(), 2, "{script}");
+    assert_eq!(script.stdout.matches("--multi-arch=index-only").count(), 2, "{script}");
+}
