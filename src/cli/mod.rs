@@ -4,6 +4,7 @@ mod args;
 mod base;
 mod bundles;
 mod carry;
+mod catalog;
 mod diff;
 mod failure;
 mod inspect;
@@ -61,6 +62,7 @@ enum Verb {
     Push(Box<push::PushArgs>),
     Mirror(Box<push::MirrorArgs>),
     Inventory(Box<inventory::Args>),
+    Catalog(catalog::Args),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -91,6 +93,7 @@ pub fn main() -> ExitCode {
         Verb::Push(args) => push::run_push(&args, &printer),
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Inventory(args) => inventory::run(&args, &printer),
+        Verb::Catalog(args) => catalog::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

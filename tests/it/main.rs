@@ -9,6 +9,7 @@
 )]
 
 mod bundles;
+mod catalog;
 mod charts;
 mod damage;
 mod delta;
