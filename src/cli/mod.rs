@@ -4,6 +4,7 @@ mod args;
 mod base;
 mod bundles;
 mod carry;
+mod catalog;
 mod diff;
 mod failure;
 mod fill;
@@ -65,6 +66,7 @@ enum Verb {
     Mirror(Box<push::MirrorArgs>),
     Inventory(Box<inventory::Args>),
     Plan(Box<plan::Args>),
+    Catalog(catalog::Args),
     /// Prints the completion script for a shell
     Completions {
         /// The shell
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Verb::Mirror(args) => push::run_mirror(&args, &printer),
         Verb::Inventory(args) => inventory::run(&args, &printer),
         Verb::Plan(args) => plan::run(&args, &printer),
+        Verb::Catalog(args) => catalog::run(&args, &printer),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "barge", &mut script);

@@ -154,7 +154,7 @@ pub enum ChartPlace {
     },
 }
 
-/// An OpenShift release payload.
+/// A release payload of `OpenShift`.
 #[derive(Debug, Clone)]
 pub struct ReleaseOrder {
     /// The release image.

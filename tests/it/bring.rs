@@ -1,6 +1,7 @@
 //! What users bring: files of each kind, packed from one registry and pushed to another, where just what they ask for is.
 
 mod files;
+mod parts;
 mod rules;
 
 use std::collections::BTreeMap;

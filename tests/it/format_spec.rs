@@ -17,3 +17,5 @@ mod rebuilt;
 mod record;
 mod text;
 pub mod walk;
+
+pub(crate) use text::faults_by;

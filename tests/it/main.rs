@@ -10,9 +10,11 @@
 
 mod bring;
 mod bundles;
+mod catalog;
 mod charts;
 mod damage;
 mod delta;
+mod files;
 mod format_spec;
 mod gzip;
 mod inspect;
@@ -23,6 +25,7 @@ mod patch;
 mod patched;
 mod plan;
 mod push;
+mod rebuild;
 mod releases;
 mod support;
 mod support_tests;

@@ -331,7 +331,7 @@ fn s_4_what_else_is_attached_is_passed_over() {
         let layer = json!({ "mediaType": layer.media_type, "digest": layer.digest, "size": layer.size });
         let document = json!({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": artifact_type,
-            "config": layer, "layers": vec![layer; layers], "subject": layer,
+            "config": layer, "layers": vec![layer.clone(); layers], "subject": layer,
         });
         let bytes = serde_json::to_vec(&document).unwrap();
         let manifest = made.add_manifest("application/vnd.oci.image.manifest.v1+json", bytes);

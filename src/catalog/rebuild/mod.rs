@@ -9,6 +9,7 @@ mod image;
 mod layer;
 mod object;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub struct Rebuilt {
     /// The manifests that were replaced: old digest, new digest; sorted, the root among them. Empty where the whole catalog was
     /// chosen, which is left as it is.
     pub changed: Vec<(Digest, Digest)>,
+    /// What people should know.
+    pub warnings: Vec<String>,
 }
 
 /// Why a catalog can't be rebuilt.
@@ -114,15 +117,26 @@ pub fn rebuild(
     platforms: &[Platform],
 ) -> Result<Rebuilt, RebuildError> {
     let made = Made::over(Arc::clone(&source));
-    let mut builder = Builder { source, made, filter, platforms, changed: Vec::new() };
+    let mut builder =
+        Builder { source, made, filter, platforms, changed: Vec::new(), warnings: BTreeSet::new() };
     let new = builder.rebuild(root, 0)?;
-    let Builder { made, mut changed, .. } = builder;
+    let Builder { made, mut changed, warnings, .. } = builder;
+    let mut warnings: Vec<String> = warnings.into_iter().collect();
+    if let Some(new) = &new {
+        warnings.push(format!(
+            "the catalog {} in {} was rebuilt and is {} now: what is attached to the old one, signatures among it, does \
+             not travel with it",
+            root.digest,
+            made.place(),
+            new.digest
+        ));
+    }
     changed.sort();
     changed.dedup();
     let mut descriptor = new.unwrap_or_else(|| root.clone());
     descriptor.annotations.clone_from(&root.annotations);
     descriptor.platform.clone_from(&root.platform);
-    Ok(Rebuilt { source: Arc::new(made), root: descriptor, changed })
+    Ok(Rebuilt { source: Arc::new(made), root: descriptor, changed, warnings })
 }
 
 struct Builder<'a> {
@@ -131,6 +145,8 @@ struct Builder<'a> {
     filter: &'a Filter,
     platforms: &'a [Platform],
     changed: Vec<(Digest, Digest)>,
+    /// What all images say, each once.
+    warnings: BTreeSet<String>,
 }
 
 impl Builder<'_> {
@@ -164,33 +180,24 @@ impl Builder<'_> {
         depth: u32,
     ) -> Result<Option<Vec<u8>>, RebuildError> {
         let wanted = self.wanted(index)?;
+        if !wanted.contains(&true) {
+            return Err(RebuildError::NoPlatform {
+                place: self.source.place(),
+                digest: old.digest.clone(),
+                wanted: self.platforms.to_vec(),
+            });
+        }
         let mut new = Vec::new();
-        let mut is_whole = true;
         for (child, wanted) in index.manifests.iter().zip(wanted) {
-            let rebuilt = match wanted {
+            new.push(match wanted {
                 true => self.rebuild(child, depth + 1)?,
                 false => None,
-            };
-            if wanted && rebuilt.is_some() {
-                is_whole = false;
-            }
-            new.push(rebuilt);
+            });
         }
-        if is_whole {
-            return match new.is_empty() || new.iter().all(Option::is_none) && !self.chooses_all() {
-                true => Err(RebuildError::NoPlatform {
-                    place: self.source.place(),
-                    digest: old.digest.clone(),
-                    wanted: self.platforms.to_vec(),
-                }),
-                false => Ok(None),
-            };
+        if new.iter().all(Option::is_none) {
+            return Ok(None);
         }
         image::index(bytes, &new).map(Some).map_err(|error| self.unusable(old, error.to_string()))
-    }
-
-    fn chooses_all(&self) -> bool {
-        self.filter.full && self.filter.packages.is_empty()
     }
 
     /// Tells of each child whether it is an image that was asked for: of each platform wanted the best that there is.
@@ -250,6 +257,7 @@ impl Builder<'_> {
         if selection.is_everything() {
             return Ok(None);
         }
+        self.warnings.extend(catalog.warnings.iter().chain(&selection.warnings).cloned());
         let documents = documents(&*self.source, &files, &|head| {
             layer::stays(&selection, &head.schema, head.of_package(), &head.name)
         })?;

@@ -1,4 +1,4 @@
-//! ImageSetConfiguration, `mirror.openshift.io/v2alpha1`: what oc-mirror v2 reads.
+//! `ImageSetConfiguration`, `mirror.openshift.io/v2alpha1`: what oc-mirror v2 reads.
 //!
 //! Targets become names to travel under: the source's host, so that nothing is lost, with the target's path; a push puts
 //! its registry in place of the host. Paths in it are relative to its folder.
@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 use super::error::FileError;
 use super::packages::Package;
 use super::page::{Page, inherit};
-use super::yaml::{At, List, items, line};
+use super::yaml::{At, Items, List, line};
 use crate::input::argument::{Argument, Place};
 use crate::input::{Blocked, CatalogOrder, ChartOrder, ImageOrder, ReleaseOrder, Spot};
 use crate::oci::reference::{is_repository, is_tag};
@@ -157,7 +157,7 @@ pub(super) fn check_version(
     }
 }
 
-/// Adds what an ImageSetConfiguration asks for.
+/// Adds what an `ImageSetConfiguration` asks for.
 pub(super) fn read(page: &mut Page<'_>, document: &Document) -> Result<(), FileError> {
     if let Some(size) = &document.archive_size {
         let bytes = size.value.checked_mul(1 << 30).filter(|bytes| *bytes > 0);
@@ -179,23 +179,23 @@ pub(super) fn read(page: &mut Page<'_>, document: &Document) -> Result<(), FileE
     if let Some(platform) = &mirror.platform {
         release(page, platform)?;
     }
-    for operator in items(&mirror.operators) {
+    for operator in mirror.operators.items() {
         self::operator(page, line(operator), &operator.value)?;
     }
-    for image in items(&mirror.additional_images) {
+    for image in mirror.additional_images.items() {
         self::image(page, line(image), &image.value)?;
     }
     if let Some(helm) = &mirror.helm {
-        for repository in items(&helm.repositories) {
-            for chart in items(&repository.value.charts) {
+        for repository in helm.repositories.items() {
+            for chart in repository.value.charts.items() {
                 self::chart(page, line(chart), &chart.value, Some(&repository.value.url))?;
             }
         }
-        for chart in items(&helm.local) {
+        for chart in helm.local.items() {
             self::chart(page, line(chart), &chart.value, None)?;
         }
     }
-    for blocked in items(&mirror.blocked_images) {
+    for blocked in mirror.blocked_images.items() {
         let at = Some(page.spot(line(blocked)));
         let pattern = page.pattern(&blocked.value.name, line(blocked))?;
         page.order.blocked.push(Blocked { pattern, at });
@@ -204,7 +204,7 @@ pub(super) fn read(page: &mut Page<'_>, document: &Document) -> Result<(), FileE
 }
 
 /// Reads platforms in their fields.
-fn platforms(page: &Page<'_>, list: &List<PlatformFields>) -> Result<Vec<Platform>, FileError> {
+fn platforms(page: &Page<'_>, list: &[At<PlatformFields>]) -> Result<Vec<Platform>, FileError> {
     let parse = |item: &At<PlatformFields>| {
         let PlatformFields { os, architecture, variant } = &item.value;
         let mut text = format!("{}/{architecture}", os.as_deref().unwrap_or("linux"));
@@ -215,7 +215,7 @@ fn platforms(page: &Page<'_>, list: &List<PlatformFields>) -> Result<Vec<Platfor
         let wrong = |error: crate::oci::platform::PlatformError| page.wrong(line(item), error.to_string());
         text.parse().map_err(wrong)
     };
-    items(list).iter().map(parse).collect()
+    list.iter().map(parse).collect()
 }
 
 fn release(page: &mut Page<'_>, platform: &ReleasePlatform) -> Result<(), FileError> {
@@ -237,9 +237,9 @@ fn release(page: &mut Page<'_>, platform: &ReleasePlatform) -> Result<(), FileEr
             "leave it out, and list that image under `additionalImages`",
         ));
     }
-    let mut wanted = platforms(page, &platform.platforms)?;
+    let mut wanted = platforms(page, platform.platforms.items())?;
     let mut every = false;
-    for architecture in items(&platform.architectures) {
+    for architecture in platform.architectures.items() {
         if !platform.platforms.as_ref().is_none_or(Vec::is_empty) {
             let what = "`architectures` and `platforms` say the same: give `platforms` alone";
             return Err(page.wrong(line(architecture), what));
@@ -337,8 +337,8 @@ fn operator(page: &mut Page<'_>, at: usize, operator: &Operator) -> Result<(), F
         let at = line(template);
         page.note(format_args!("line {at}: `targetCatalogSourceTemplate` is not used"));
     }
-    let filter = page.filter(operator.full.unwrap_or(false), &operator.packages)?;
-    let platforms = platforms(page, &operator.platforms)?;
+    let filter = page.filter(operator.full.unwrap_or(false), operator.packages.items())?;
+    let platforms = platforms(page, operator.platforms.items())?;
     let at: Option<Spot> = Some(page.spot(at));
     page.order.catalogs.push(CatalogOrder { argument, filter, rebuild: false, platforms, at });
     Ok(())
@@ -350,7 +350,7 @@ fn image(page: &mut Page<'_>, at: usize, image: &Image) -> Result<(), FileError>
         let target = Target { path: image.target_repo.as_ref(), tag: image.target_tag.as_ref() };
         target.name(page, at, &mut argument)?;
     }
-    let platforms = platforms(page, &image.platforms)?;
+    let platforms = platforms(page, image.platforms.items())?;
     let at = Some(page.spot(at));
     page.order.images.push(ImageOrder { argument, platforms, at });
     Ok(())
@@ -383,7 +383,7 @@ fn chart(page: &mut Page<'_>, at: usize, chart: &Chart, url: Option<&str>) -> Re
         name: None,
         images: None,
         render: false,
-        image_paths: items(&chart.image_paths).iter().map(|path| path.value.clone()).collect(),
+        image_paths: chart.image_paths.items().iter().map(|path| path.value.clone()).collect(),
         values: Vec::new(),
         platforms: Vec::new(),
         at: Some(page.spot(at)),

@@ -181,7 +181,9 @@ fn pair(
     if FILE_TRANSPORTS.iter().any(|start| source.starts_with(start)) || source.starts_with(['.', '/']) {
         let argument =
             crate::input::parse_argument(source).map_err(|error| page.unusable(at, source, error))?;
-        return image(page, at, argument, &Destination::parse(page, at, destination, &Home::Local, hosts)?);
+        let destination = Destination::parse(page, at, destination, &Home::Local, hosts)?;
+        image(page, at, argument, &destination);
+        return Ok(());
     }
     let text = source.strip_prefix("docker://").unwrap_or(source);
     let (text, pattern) = match text.rsplit_once(':') {
@@ -192,7 +194,8 @@ fn pair(
     let destination = Destination::parse(page, at, destination, &Home::Registry(&reference.name), hosts)?;
     if reference.tag.is_some() || reference.digest.is_some() {
         let argument = page.argument(at, text)?;
-        return image(page, at, argument, &destination);
+        image(page, at, argument, &destination);
+        return Ok(());
     }
     // Tags of a repository: all, or those that fit `*`.
     if destination.tag.is_some() {
@@ -221,17 +224,11 @@ fn pair(
 }
 
 /// Adds an image under its destination.
-fn image(
-    page: &mut Page<'_>,
-    at: usize,
-    mut argument: Argument,
-    destination: &Destination,
-) -> Result<(), FileError> {
+fn image(page: &mut Page<'_>, at: usize, mut argument: Argument, destination: &Destination) {
     let name = Reference { name: destination.name.clone(), tag: destination.tag.clone(), digest: None };
     argument.name = Some(inherit(name, &argument));
     let at = Some(page.spot(at));
     page.order.images.push(ImageOrder { argument, platforms: Vec::new(), at });
-    Ok(())
 }
 
 /// What a destination is read against.

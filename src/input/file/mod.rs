@@ -1,4 +1,4 @@
-//! Files of what is wanted, of five kinds: barge.yaml, mapping files, ImageSetConfiguration, hauler's manifests, and lists.
+//! Files of what is wanted, of five kinds: barge.yaml, mapping files, `ImageSetConfiguration`, hauler's manifests, and lists.
 //!
 //! The kind is told by the content, never by the name. Reading touches nothing but the file: paths that it names are not
 //! opened, registries are not asked. What a file says that can't be done is an error with its line, or a note in the
@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `own` | barge.yaml |
 //! | `mapping` | mapping files, and plain lists |
-//! | `image_set` | ImageSetConfiguration |
+//! | `image_set` | `ImageSetConfiguration` |
 //! | `hauler` | hauler's manifests |
 //! | `packages`, `chart` | what several of them say alike |
 //! | `yaml`, `page` | YAML with lines and limits; a file while it is read |
@@ -83,7 +83,7 @@ fn text_of(path: &Path) -> Result<String, FileError> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = before.split(|byte| *byte == b'\n').count();
         FileError::NotText(Spot { file: path.to_owned(), line })
     })
 }

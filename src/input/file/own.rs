@@ -1,11 +1,12 @@
 //! barge.yaml: barge's own file of what is wanted (`format-spec/barge-yaml.md`).
 
-use serde::Deserialize;
+mod form;
 
+pub(super) use self::form::Document;
+use self::form::{Catalog, Chart, Defaults, Image, Local, Registry, Release, Tags};
 use super::error::FileError;
-use super::packages::Package;
 use super::page::Page;
-use super::yaml::{At, Item, List, Short, items, line, line_or};
+use super::yaml::{At, Items, line, line_or};
 use crate::input::argument::{Argument, Place};
 use crate::input::file::chart;
 use crate::input::{
@@ -21,186 +22,36 @@ pub(super) const API_VERSION: &str = "barge/v1";
 /// Its kind, where one is given.
 pub(super) const KIND: &str = "Bundle";
 
-/// The whole file.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Document {
-    #[serde(rename = "apiVersion")]
-    _api_version: String,
-    #[serde(rename = "kind")]
-    _kind: Option<String>,
-    defaults: Option<Defaults>,
-    images: List<Item<Image>>,
-    layouts: List<Item<Local>>,
-    archives: List<Item<Local>>,
-    catalogs: List<Item<Catalog>>,
-    charts: List<Item<Chart>>,
-    releases: List<Item<Release>>,
-    blocked: List<String>,
-    registries: List<Registry>,
-    volume_size: Option<At<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Defaults {
-    platforms: List<String>,
-    attachments: Option<At<String>>,
-    sparse: Option<At<String>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Image {
-    image: At<String>,
-    name: Option<At<String>>,
-    names: List<String>,
-    platforms: List<String>,
-    tags: Option<At<Tags>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Tags {
-    #[serde(rename = "match")]
-    matching: Option<At<String>>,
-    semver: Option<At<String>>,
-    latest: Option<At<usize>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Local {
-    path: At<String>,
-    name: Option<At<String>>,
-    image: Option<String>,
-    platforms: List<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Catalog {
-    catalog: At<String>,
-    name: Option<At<String>>,
-    full: Option<bool>,
-    rebuild_catalog: Option<bool>,
-    platforms: List<String>,
-    packages: List<Package>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Chart {
-    chart: At<String>,
-    repository: Option<At<String>>,
-    version: Option<At<String>>,
-    name: Option<At<String>>,
-    images: Option<String>,
-    render: Option<bool>,
-    values: List<String>,
-    image_paths: List<String>,
-    platforms: List<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Release {
-    release: At<String>,
-    signatures: List<String>,
-    platforms: List<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Registry {
-    prefix: At<String>,
-    mirrors: List<String>,
-    mirrors_only: Option<bool>,
-    insecure: Option<bool>,
-    cert_dir: Option<String>,
-    auth_file: Option<String>,
-}
-
-impl Short for Image {
-    const IS: &'static str = "an image";
-
-    fn short(image: At<String>) -> Self {
-        Self { image, name: None, names: None, platforms: None, tags: None }
-    }
-}
-
-impl Short for Local {
-    const IS: &'static str = "a path";
-
-    fn short(path: At<String>) -> Self {
-        Self { path, name: None, image: None, platforms: None }
-    }
-}
-
-impl Short for Catalog {
-    const IS: &'static str = "a catalog";
-
-    fn short(catalog: At<String>) -> Self {
-        Self { catalog, name: None, full: None, rebuild_catalog: None, platforms: None, packages: None }
-    }
-}
-
-impl Short for Chart {
-    const IS: &'static str = "a chart";
-
-    fn short(chart: At<String>) -> Self {
-        Self {
-            chart,
-            repository: None,
-            version: None,
-            name: None,
-            images: None,
-            render: None,
-            values: None,
-            image_paths: None,
-            platforms: None,
-        }
-    }
-}
-
-impl Short for Release {
-    const IS: &'static str = "a release image";
-
-    fn short(release: At<String>) -> Self {
-        Self { release, signatures: None, platforms: None }
-    }
-}
-
 /// Adds what a barge.yaml asks for.
 pub(super) fn read(page: &mut Page<'_>, document: &Document) -> Result<(), FileError> {
     if let Some(defaults) = &document.defaults {
         set_defaults(page, defaults)?;
     }
-    for item in items(&document.images) {
+    for item in document.images.items() {
         image(page, line(item), &item.value.0)?;
     }
-    for item in items(&document.layouts) {
+    for item in document.layouts.items() {
         local(page, line(item), &item.value.0, Place::Layout)?;
     }
-    for item in items(&document.archives) {
+    for item in document.archives.items() {
         local(page, line(item), &item.value.0, Place::File)?;
     }
-    for item in items(&document.catalogs) {
+    for item in document.catalogs.items() {
         catalog(page, line(item), &item.value.0)?;
     }
-    for item in items(&document.charts) {
+    for item in document.charts.items() {
         let made = chart_order(page, line(item), &item.value.0)?;
         page.order.charts.push(made);
     }
-    for item in items(&document.releases) {
+    for item in document.releases.items() {
         release(page, line(item), &item.value.0)?;
     }
-    for text in items(&document.blocked) {
+    for text in document.blocked.items() {
         let pattern = page.pattern(text, line(text))?;
         let at = Some(page.spot(line(text)));
         page.order.blocked.push(Blocked { pattern, at });
     }
-    registries(page, &document.registries)?;
+    registries(page, document.registries.items())?;
     if let Some(size) = &document.volume_size {
         let bytes = parse_size(&size.value)
             .map_err(|why| page.wrong(line(size), format!("`{}` is no size: {why}", size.value)))?;
@@ -213,7 +64,7 @@ pub(super) fn read(page: &mut Page<'_>, document: &Document) -> Result<(), FileE
 }
 
 fn set_defaults(page: &mut Page<'_>, defaults: &Defaults) -> Result<(), FileError> {
-    page.order.defaults.platforms = page.platforms(&defaults.platforms)?;
+    page.order.defaults.platforms = page.platforms(defaults.platforms.items())?;
     let none_of =
         |text: &At<String>, words| page.wrong(line(text), format!("`{}` is none of {words}", text.value));
     let attachments = match &defaults.attachments {
@@ -240,14 +91,14 @@ fn set_defaults(page: &mut Page<'_>, defaults: &Defaults) -> Result<(), FileErro
 }
 
 fn image(page: &mut Page<'_>, at: usize, image: &Image) -> Result<(), FileError> {
-    let platforms = page.platforms(&image.platforms)?;
-    let source = line_or(&image.image, at);
-    let names: Vec<&At<String>> = image.name.iter().chain(items(&image.names)).collect();
-    if let (Some(name), false) = (&image.name, items(&image.names).is_empty()) {
+    let platforms = page.platforms(image.platforms.items())?;
+    let source = line_or(&image.source, at);
+    let names: Vec<&At<String>> = image.name.iter().chain(image.names.items()).collect();
+    if let (Some(name), false) = (&image.name, image.names.items().is_empty()) {
         return Err(page.wrong(line(name), "`name` and `names` say the same: give one of both"));
     }
     if let Some(tags) = &image.tags {
-        let repository = repository(page, source, &image.image.value, "`image`")?;
+        let repository = repository(page, source, &image.source.value, "`image`")?;
         let choice = choice(page, &tags.value)?;
         let spot = Some(page.spot(at));
         let mut order = TagOrder { repository, name: None, choice, platforms, at: spot };
@@ -261,8 +112,8 @@ fn image(page: &mut Page<'_>, at: usize, image: &Image) -> Result<(), FileError>
         }
         return Ok(());
     }
-    let argument = page.argument(source, &image.image.value)?;
-    named(page, at, &argument, &image.image.value, &names, &platforms)
+    let argument = page.argument(source, &image.source.value)?;
+    named(page, at, &argument, &image.source.value, &names, &platforms)
 }
 
 /// Adds an image under each of its names, or under its own.
@@ -353,7 +204,7 @@ fn local(
     local: &Local,
     place: fn(std::path::PathBuf) -> Place,
 ) -> Result<(), FileError> {
-    let platforms = page.platforms(&local.platforms)?;
+    let platforms = page.platforms(local.platforms.items())?;
     let path = &local.path.value;
     if path.is_empty() {
         return Err(page.wrong(line_or(&local.path, at), "the path is empty"));
@@ -365,28 +216,28 @@ fn local(
 }
 
 fn catalog(page: &mut Page<'_>, at: usize, catalog: &Catalog) -> Result<(), FileError> {
-    let text = &catalog.catalog.value;
-    let mut argument = page.argument(line_or(&catalog.catalog, at), text)?;
+    let text = &catalog.source.value;
+    let mut argument = page.argument(line_or(&catalog.source, at), text)?;
     if let Some(name) = &catalog.name {
         if has_name(text, &argument) {
             return Err(page.wrong(line(name), format!("`{text}` has a name of its own: give one of both")));
         }
         argument.name = Some(page.name(line(name), &name.value, &argument)?);
     }
-    let filter = page.filter(catalog.full.unwrap_or(false), &catalog.packages)?;
-    let platforms = page.platforms(&catalog.platforms)?;
-    let rebuild = catalog.rebuild_catalog.unwrap_or(false);
+    let filter = page.filter(catalog.full.unwrap_or(false), catalog.packages.items())?;
+    let platforms = page.platforms(catalog.platforms.items())?;
+    let rebuild = catalog.rebuild.unwrap_or(false);
     let at = Some(page.spot(at));
     page.order.catalogs.push(CatalogOrder { argument, filter, rebuild, platforms, at });
     Ok(())
 }
 
 fn chart_order(page: &Page<'_>, at: usize, chart: &Chart) -> Result<ChartOrder, FileError> {
-    let line_of_chart = line_or(&chart.chart, at);
+    let line_of_chart = line_or(&chart.source, at);
     let place = chart::place(
         page,
         line_of_chart,
-        &chart.chart.value,
+        &chart.source.value,
         chart.repository.as_ref().map(|url| url.value.as_str()),
         chart.version.as_ref().map(|version| version.value.as_str()),
     )?;
@@ -409,36 +260,36 @@ fn chart_order(page: &Page<'_>, at: usize, chart: &Chart) -> Result<ChartOrder, 
         name,
         images: chart.images.as_ref().map(|images| page.place(images)),
         render: chart.render.unwrap_or(false),
-        image_paths: items(&chart.image_paths).iter().map(|path| path.value.clone()).collect(),
-        values: items(&chart.values).iter().map(|values| page.place(&values.value)).collect(),
-        platforms: page.platforms(&chart.platforms)?,
+        image_paths: chart.image_paths.items().iter().map(|path| path.value.clone()).collect(),
+        values: chart.values.items().iter().map(|values| page.place(&values.value)).collect(),
+        platforms: page.platforms(chart.platforms.items())?,
         at: Some(page.spot(at)),
     })
 }
 
 fn release(page: &mut Page<'_>, at: usize, release: &Release) -> Result<(), FileError> {
-    let text = &release.release.value;
-    let mut argument = page.argument(line_or(&release.release, at), text)?;
+    let text = &release.source.value;
+    let mut argument = page.argument(line_or(&release.source, at), text)?;
     if !has_name(text, &argument) {
         super::name_release(&mut argument);
     }
-    let signatures = items(&release.signatures).iter().map(|file| page.place(&file.value)).collect();
-    let platforms = page.platforms(&release.platforms)?;
+    let signatures = release.signatures.items().iter().map(|file| page.place(&file.value)).collect();
+    let platforms = page.platforms(release.platforms.items())?;
     let at = Some(page.spot(at));
     page.order.releases.push(ReleaseOrder { argument, signatures, platforms, at });
     Ok(())
 }
 
-fn registries(page: &mut Page<'_>, list: &List<Registry>) -> Result<(), FileError> {
+fn registries(page: &mut Page<'_>, list: &[At<Registry>]) -> Result<(), FileError> {
     let mut seen = std::collections::HashMap::new();
-    for item in items(list) {
+    for item in list {
         let Registry { prefix, mirrors, mirrors_only, insecure, cert_dir, auth_file } = &item.value;
         check_location(page, prefix, true)?;
-        for mirror in items(mirrors) {
+        for mirror in mirrors.items() {
             check_location(page, mirror, false)?;
         }
         let mirrors_only = mirrors_only.unwrap_or(false);
-        if mirrors_only && items(mirrors).is_empty() {
+        if mirrors_only && mirrors.items().is_empty() {
             return Err(
                 page.wrong(line(item), "`mirrorsOnly` leaves nothing to ask where there are no `mirrors`")
             );
@@ -452,7 +303,7 @@ fn registries(page: &mut Page<'_>, list: &List<Registry>) -> Result<(), FileErro
         }
         let order = RegistryOrder {
             prefix: prefix.value.clone(),
-            mirrors: items(mirrors).iter().map(|mirror| mirror.value.clone()).collect(),
+            mirrors: mirrors.items().iter().map(|mirror| mirror.value.clone()).collect(),
             mirrors_only,
             insecure: insecure.unwrap_or(false),
             cert_dir: cert_dir.as_ref().map(|path| page.place(path)),

@@ -1,4 +1,4 @@
-//! The packages, channels and versions wanted of a catalog, which barge.yaml and ImageSetConfigurations say alike.
+//! The packages, channels and versions wanted of a catalog, which barge.yaml and `ImageSetConfiguration` say alike.
 //!
 //! What the text alone shows to be wrong is an error here, with its line; what takes the catalog to see is left to
 //! [`crate::catalog`].
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::error::FileError;
 use super::page::Page;
-use super::yaml::{At, List, items, line};
+use super::yaml::{At, Items, List, line};
 use crate::catalog::{ChannelFilter, Filter, PackageFilter, Range};
 
 /// A package as files say it.
@@ -35,10 +35,10 @@ pub(super) struct Channel {
 
 impl Page<'_> {
     /// Makes a filter of what a file says of a catalog.
-    pub(super) fn filter(&self, full: bool, packages: &List<Package>) -> Result<Filter, FileError> {
+    pub(super) fn filter(&self, full: bool, packages: &[At<Package>]) -> Result<Filter, FileError> {
         let mut filter = Filter { full, packages: Vec::new() };
         let mut seen = HashMap::new();
-        for package in items(packages) {
+        for package in packages {
             self.once(&mut seen, "package", &package.value.name)?;
             filter.packages.push(self.package(full, &package.value)?);
         }
@@ -50,7 +50,7 @@ impl Page<'_> {
         let range = self.range(full, package.min_version.as_ref(), package.max_version.as_ref())?;
         let mut seen = HashMap::new();
         let mut channels = Vec::new();
-        for channel in items(&package.channels).iter().map(|channel| &channel.value) {
+        for channel in package.channels.items().iter().map(|channel| &channel.value) {
             self.once(&mut seen, "channel", &channel.name)?;
             let bounds = [&channel.min_version, &channel.max_version];
             if let (Some(bound), true) = (bounds.into_iter().flatten().next(), range != Range::default()) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use regex::Regex;
 
 use super::error::FileError;
-use super::yaml::{At, List, items, line, line_or};
+use super::yaml::{At, line, line_or};
 use crate::input::argument::{Argument, Place, parse_argument};
 use crate::input::{Order, Spot};
 use crate::oci::{Platform, Reference};
@@ -106,13 +106,13 @@ impl<'a> Page<'a> {
     }
 
     /// Parses platforms.
-    pub(super) fn platforms(&self, list: &List<String>) -> Result<Vec<Platform>, FileError> {
+    pub(super) fn platforms(&self, list: &[At<String>]) -> Result<Vec<Platform>, FileError> {
         let parse = |item: &At<String>| {
             item.value.parse().map_err(|error: crate::oci::platform::PlatformError| {
                 self.wrong(line(item), error.to_string())
             })
         };
-        items(list).iter().map(parse).collect()
+        list.iter().map(parse).collect()
     }
 
     /// Compiles a pattern.

@@ -38,9 +38,16 @@ pub(super) fn line<T>(value: &At<T>) -> usize {
     line_or(value, 1)
 }
 
-/// Returns the items of a list.
-pub(super) fn items<T>(list: &List<T>) -> &[At<T>] {
-    list.as_deref().unwrap_or_default()
+/// The items of a list, which may not be there.
+pub(super) trait Items<T> {
+    /// Returns the items.
+    fn items(&self) -> &[At<T>];
+}
+
+impl<T> Items<T> for List<T> {
+    fn items(&self) -> &[At<T>] {
+        self.as_deref().unwrap_or_default()
+    }
 }
 
 /// Reads all documents of a text.
@@ -59,6 +66,8 @@ pub(super) fn documents<T: DeserializeOwned>(
             flow_nesting_limit: MAX_DEPTH,
             max_documents: MAX_DOCUMENTS,
             max_recorded_anchor_events: MAX_REPEATED,
+            // Thousands of images may share a list of platforms; what that makes is counted above.
+            enforce_alias_anchor_ratio: false,
         },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
         with_snippet: false,
@@ -70,6 +79,9 @@ pub(super) fn documents<T: DeserializeOwned>(
 fn wrong(path: &std::path::Path, error: &Error) -> FileError {
     let line = error.location().map_or(1, |location| location.line().max(1) as usize);
     let at = Spot { file: path.to_owned(), line };
+    // The line is said already.
+    let why = error.render_with_formatter(&UserMessageFormatter);
+    let why = why.rsplit_once(" at line ").map_or(why.as_str(), |(why, _)| why);
     let what = match cause(error) {
         Error::SerdeUnknownField { field, expected, .. } => {
             return FileError::Field {
@@ -92,16 +104,15 @@ fn wrong(path: &std::path::Path, error: &Error) -> FileError {
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
-        | Error::AliasReplayCounterOverflow { .. } => {
-            let why = error.render_with_formatter(&UserMessageFormatter);
-            format!("this is more than a file may hold, through repetition, nesting or length: {why}")
-        }
-        _ => format!(
-            "this is not the YAML that is wanted: {}",
-            error.render_with_formatter(&UserMessageFormatter)
-        ),
+        | Error::AliasReplayCounterOverflow { .. } => too_much(why),
+        _ if why.contains("recursion limit") => too_much(why),
+        _ => format!("this is not the YAML that is wanted: {why}"),
     };
     FileError::Wrong { at, what, source: None }
+}
+
+fn too_much(why: &str) -> String {
+    format!("this is more than a file may hold, through repetition, nesting or length: {why}")
 }
 
 /// Returns what went wrong within what an alias stands for.

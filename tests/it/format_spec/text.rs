@@ -13,13 +13,14 @@ use crate::support::images::plain_layer;
 use crate::support::peers::{RealRegistry, command, run};
 
 /// The texts, with the letter of their requirements.
-const TEXTS: [(&str, &str); 6] = [
+const TEXTS: [(&str, &str); 7] = [
     ("B", include_str!("../../../format-spec/bundle.md")),
     ("G", include_str!("../../../format-spec/gzip.md")),
     ("P", include_str!("../../../format-spec/patch.md")),
     ("I", include_str!("../../../format-spec/inventory.md")),
     ("R", include_str!("../../../format-spec/request.md")),
     ("S", include_str!("../../../format-spec/release-signature.md")),
+    ("Y", include_str!("../../../format-spec/barge-yaml.md")),
 ];
 const RECORD: &str = include_str!("../../../format-spec/barge.schema.json");
 const INVENTORY: &str = include_str!("../../../format-spec/barge-inventory.schema.json");
@@ -128,17 +129,18 @@ impl Checker {
                     self.check(&target, value, at);
                     true
                 }
-                "type" => match rule.as_str().unwrap() {
-                    "object" => value.is_object(),
-                    "array" => value.is_array(),
-                    "string" => value.is_string(),
-                    "boolean" => value.is_boolean(),
-                    "integer" => value.is_u64() || value.is_i64(),
-                    other => panic!("type `{other}`"),
+                "type" => match rule.as_array() {
+                    Some(types) => types.iter().any(|name| is_of_type(value, name.as_str().unwrap())),
+                    None => is_of_type(value, rule.as_str().unwrap()),
                 },
                 "required" => {
                     let names = rule.as_array().unwrap();
-                    names.iter().all(|name| value.get(name.as_str().unwrap()).is_some())
+                    !value.is_object() || names.iter().all(|name| value.get(name.as_str().unwrap()).is_some())
+                }
+                "additionalProperties" => {
+                    assert_eq!(rule, &json!(false));
+                    let known = schema["properties"].as_object().unwrap();
+                    value.as_object().is_none_or(|fields| fields.keys().all(|name| known.contains_key(name)))
                 }
                 "properties" => {
                     for (name, rule) in rule.as_object().unwrap() {
@@ -196,13 +198,24 @@ impl Checker {
     }
 }
 
+fn is_of_type(value: &Value, name: &str) -> bool {
+    match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        other => panic!("type `{other}`"),
+    }
+}
+
 /// What of a record does not fit the schema.
 fn faults(record: &Value) -> Vec<String> {
     faults_by(RECORD, record)
 }
 
 /// What of a document does not fit a schema.
-fn faults_by(schema: &str, record: &Value) -> Vec<String> {
+pub(crate) fn faults_by(schema: &str, record: &Value) -> Vec<String> {
     let schema: Value = serde_json::from_str(schema).unwrap();
     let mut checker = Checker { schema: schema.clone(), faults: Vec::new(), patterns: Vec::new() };
     checker.check(&schema, record, "");

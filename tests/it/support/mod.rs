@@ -16,6 +16,7 @@
 
 pub mod archives;
 pub mod barge;
+pub mod catalogs;
 pub mod client;
 pub mod containerd;
 pub mod fixtures;
