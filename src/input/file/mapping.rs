@@ -111,8 +111,7 @@ fn list(page: &mut Page<'_>, lines: &[Line<'_>]) -> Result<(), FileError> {
     for line in lines {
         // Words stay apart, so that the error shows the line as it is.
         let text = line.words.join(" ");
-        let argument =
-            crate::input::parse_argument(&text).map_err(|error| page.unusable(line.number, &text, error))?;
+        let argument = page.as_typed(line.number, &text)?;
         let at = Some(page.spot(line.number));
         page.order.images.push(ImageOrder { argument, platforms: Vec::new(), at });
     }
@@ -179,8 +178,7 @@ fn pair(
         ));
     }
     if FILE_TRANSPORTS.iter().any(|start| source.starts_with(start)) || source.starts_with(['.', '/']) {
-        let argument =
-            crate::input::parse_argument(source).map_err(|error| page.unusable(at, source, error))?;
+        let argument = page.as_typed(at, source)?;
         let destination = Destination::parse(page, at, destination, &Home::Local, hosts)?;
         image(page, at, argument, &destination);
         return Ok(());

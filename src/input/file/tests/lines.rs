@@ -138,7 +138,7 @@ fn the_first_line_can_say_that_it_is_a_list() {
 fn a_list_says_which_line_is_wrong() {
     faulty(
         "alpine:3\nreg.test/A\n",
-        &["FILE:2: `reg.test/A` can't be used here: `reg.test/A` can't be understood"],
+        &["FILE:2: `reg.test/A` can't be used here: `reg.test/A` is not an image reference"],
     );
     faulty("dir:/x\n", &["FILE:1:", "the transport `dir:` is not supported"]);
 }
