@@ -88,6 +88,10 @@ pub(super) fn read(page: &mut Page<'_>, text: &str) -> Result<(), FileError> {
 
 fn sort(words: &[&str]) -> Sort {
     let [word] = words else { return Sort::Mapping };
+    // A destination with its transport, as dry runs of oc-mirror write it; the source may be a folder.
+    if word.contains("=docker://") {
+        return Sort::Mapping;
+    }
     if word.starts_with(['.', '/']) || FILE_TRANSPORTS.iter().any(|start| word.starts_with(start)) {
         return Sort::Source;
     }

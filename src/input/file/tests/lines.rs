@@ -145,10 +145,16 @@ fn a_list_says_which_line_is_wrong() {
 
 #[test]
 fn layouts_may_be_mapped_too() {
-    let order = order("oci:./layout:x dst.test/x:v1\noci-archive:a.tar dst.test/y\n");
+    let order = order(
+        "oci:./layout:x dst.test/x:v1\noci-archive:a.tar dst.test/y\noci:///srv/cat=docker://dst.test/z:v1\n",
+    );
     assert_eq!(
         pulls(&order),
-        ["dst.test/x:v1 < Layout(\"./layout\") x", "dst.test/y:latest < LayoutArchive(\"a.tar\") *"]
+        [
+            "dst.test/x:v1 < Layout(\"./layout\") x",
+            "dst.test/y:latest < LayoutArchive(\"a.tar\") *",
+            "dst.test/z:v1 < Layout(\"///srv/cat\") *"
+        ]
     );
 }
 
