@@ -154,7 +154,7 @@ pub enum ChartPlace {
     },
 }
 
-/// An OpenShift release payload.
+/// An `OpenShift` release payload.
 #[derive(Debug, Clone)]
 pub struct ReleaseOrder {
     /// The release image.
