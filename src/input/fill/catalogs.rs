@@ -44,7 +44,7 @@ impl Opener<'_> {
             let reference: Reference = text.parse().map_err(unusable)?;
             self.add_reference(&reference, Part::Operator, said);
         }
-        let is_database = matches!(catalog.form, Form::Database { .. });
+        let is_database = matches!(catalog.form, Form::Database);
         if order.rebuild && !is_database {
             let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
             self.add_rebuilt(order, wish, below, &root, platforms, said)?;

@@ -39,7 +39,7 @@ fn what_is_blocked_is_left_out_wherever_it_is_asked_for() {
     let names: Vec<String> =
         bundle.record().unwrap().images.iter().map(|image| image.name.to_string()).collect();
     assert_eq!(names, [format!("{}/team/app:v1", scene.a.host())]);
-    scene.file("a.yaml", &text.replace("team/tool:v1", "."));
+    scene.file("a.yaml", &text.replace("- team/tool:v1", "- ."));
     scene
         .barge(&["pack", "-f", "a.yaml", "-o", "none.oci.tar"])
         .run()
