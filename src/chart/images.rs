@@ -30,15 +30,13 @@ struct Annotated {
 impl Images {
     /// Adds an image that something names; what is no reference becomes a warning.
     pub fn add(&mut self, text: &str, at: &str) {
-        match text.trim().parse::<Reference>() {
-            Ok(reference) => self.add_reference(reference, at),
-            Err(_) => {
-                let text = clean_text(text, 200);
-                let warning = format!("{at} names `{text}`, which is no image reference: it does not travel");
-                if !self.warnings.contains(&warning) {
-                    self.warnings.push(warning);
-                }
-            }
+        if let Ok(reference) = text.trim().parse::<Reference>() {
+            return self.add_reference(reference, at);
+        }
+        let text = clean_text(text, 200);
+        let warning = format!("{at} names `{text}`, which is no image reference: it does not travel");
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
         }
     }
 

@@ -1,5 +1,11 @@
 //! `Chart.yaml`, and what `helm push` makes of it.
 
+#![expect(
+    clippy::ref_option,
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks by reference whether a field is left out"
+)]
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -148,7 +154,7 @@ impl Metadata {
         for c in text.chars() {
             match c {
                 '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                    out.push_str(&format!("\\u{:04x}", u32::from(c)))
+                    out.push_str(&format!("\\u{:04x}", u32::from(c)));
                 }
                 c => out.push(c),
             }

@@ -29,12 +29,15 @@ use crate::oci::{Reference, RepositoryName};
 use crate::store::registry::{Access, Client};
 use crate::store::{Source, StoreError};
 
+/// Gives the source that a repository of a registry is read from.
+pub type Registries<'a> = dyn Fn(&RepositoryName) -> Arc<dyn Source> + 'a;
+
 /// How charts are reached.
 pub struct Reach<'a> {
     /// Asks chart repositories.
     pub client: &'a Client,
     /// Gives the source that a repository of a registry is read from.
-    pub registry: Box<dyn Fn(&RepositoryName) -> Arc<dyn Source> + 'a>,
+    pub registry: Box<Registries<'a>>,
     /// The folder for working files: a chart that is rendered and lies on no disk.
     pub scratch: PathBuf,
     /// How helm is run.

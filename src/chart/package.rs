@@ -82,7 +82,7 @@ fn walk(
                 continue;
             }
             let Some(chart) = place(below) else { continue };
-            let is_package = chart.ends_with(".tgz");
+            let is_package = is_package_name(chart);
             let most = if is_package { MAX_PACKAGE } else { MAX_FILE };
             let mut content = Vec::new();
             entry.by_ref().take(most + 1).read_to_end(&mut content).map_err(broken)?;
@@ -128,10 +128,15 @@ fn place(below: &str) -> Option<&str> {
             return None;
         }
         if more.is_empty() {
-            return name.ends_with(".tgz").then_some(below);
+            return is_package_name(name).then_some(below);
         }
         rest = more;
     }
+}
+
+/// Returns whether a file among a chart's subcharts is a packaged one.
+fn is_package_name(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "tgz")
 }
 
 /// Makes a package of a chart's directory: the same bytes for the same files, whatever their times and modes.

@@ -163,7 +163,7 @@ fn packet(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
     loop {
         let (length, is_partial) = match number(&mut rest, 1)? {
             short @ ..192 => (short, false),
-            two @ 192..224 => ((two - 192 << 8) + number(&mut rest, 1)? + 192, false),
+            two @ 192..224 => (((two - 192) << 8) + number(&mut rest, 1)? + 192, false),
             partial @ 224..255 => (1 << (partial & 31), true),
             _ => (number(&mut rest, 4)?, false),
         };
@@ -245,14 +245,16 @@ mod tests {
         let whole = content(&payload(&digest));
         let long = [whole.clone(), vec![b' '; 600 - whole.len().min(600)]].concat();
         let mut partial = new_packet(4, &[3; 13]);
-        partial.extend([0xc0 | 11, 224 + 9]);
+        partial.extend([0xcb, 224 + 9]);
         partial.extend(&long[..512]);
         partial.push(u8::try_from(long.len() - 512).unwrap());
         partial.extend(&long[512..]);
-        let mut two = vec![0xc0 | 11];
+        partial.extend(new_packet(2, &[4; 70]));
+        let mut two = vec![0xcb];
         let length = whole.len() - 192;
         two.extend([192 + u8::try_from(length >> 8).unwrap(), u8::try_from(length & 255).unwrap()]);
         two.extend(&whole);
+        two.extend(new_packet(2, &[4; 70]));
         let armoured = format!(
             "-----BEGIN PGP MESSAGE-----\nVersion: x\n\n{}\n=abcd\n-----END PGP MESSAGE-----\n",
             STANDARD.encode(&plain)

@@ -38,7 +38,8 @@ impl Made {
     /// Makes an empty source over another, which answers for all that is not made here and gives the place its name.
     #[must_use]
     pub fn over(below: Arc<dyn Source>) -> Self {
-        Self { below: Some(Arc::clone(&below)), ..Self::new(below.place()) }
+        let place = below.place();
+        Self { below: Some(below), ..Self::new(place) }
     }
 
     /// Adds a blob and returns its descriptor.

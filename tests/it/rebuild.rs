@@ -37,7 +37,7 @@ fn bundle(package: &str, version: &str) -> String {
 
 /// The catalog's files: JSON, and a package in YAML.
 fn files() -> Vec<(String, String)> {
-    let foo = [
+    let package = [
         r#"{"schema":"olm.package","name":"foo","defaultChannel":"stable","icon":{"base64data":"eA==","mediatype":"x/y"}}"#
             .to_owned(),
         r#"{"schema":"olm.channel","package":"foo","name":"stable","entries":[
@@ -65,7 +65,7 @@ fn files() -> Vec<(String, String)> {
         + &reference("bar")
         + "\nproperties:\n- type: olm.package\n  value: {packageName: bar, version: 0.1.0}\n";
     vec![
-        ("configs/foo/catalog.json".to_owned(), foo),
+        ("configs/foo/catalog.json".to_owned(), package),
         ("configs/bar/deep/index.yaml".to_owned(), bar),
         ("configs/all.json".to_owned(), r#"{"schema":"x.global","name":"g"}"#.to_owned()),
         ("configs/.indexignore".to_owned(), "*.txt\n".to_owned()),

@@ -82,7 +82,7 @@ fn open(
 
 /// The error's whole text.
 fn refused(result: Result<Release, ReleaseError>) -> String {
-    barge::store::chain(&result.err().expect("it is refused"))
+    barge::store::chain(&result.unwrap_err())
 }
 
 const NAME: &str = "registry.example/ocp/release:4.18.1-x86_64";
@@ -197,7 +197,7 @@ fn what_is_no_release_is_refused_by_name() {
     }
 }
 
-/// A key of GnuPG's, and what it signs.
+/// A key of `gpg`, and what it signs.
 struct Signer(tempfile::TempDir);
 
 impl Signer {

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn changed(config_json: Value) -> Value {
+    fn changed(config_json: &Value) -> Value {
         let document = json!({ "x": 1, "config": config_json, "rootfs": { "type": "layers", "diff_ids": ["sha256:a"] } });
         let bytes = config(&serde_json::to_vec(&document).unwrap(), &Digest::sha256(b"new")).unwrap();
         serde_json::from_slice(&bytes).unwrap()
@@ -154,7 +154,7 @@ mod tests {
             (json!(null), json!(["x"]), json!(null)),
         ] {
             let result =
-                changed(json!({ "Entrypoint": entrypoint, "Cmd": cmd, "Env": ["A=b"], "Labels": null }));
+                changed(&json!({ "Entrypoint": entrypoint, "Cmd": cmd, "Env": ["A=b"], "Labels": null }));
             assert_eq!(result["config"]["Cmd"], json!(["serve", "/configs"]));
             assert_eq!(result["config"]["Entrypoint"], expected);
             assert_eq!(result["config"]["Env"], json!(["A=b"]));

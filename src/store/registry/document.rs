@@ -116,17 +116,9 @@ impl Site<'_> {
                 Ok(bytes) if announced.is_none_or(|length| length == bytes.len() as u64) => return Ok(bytes),
                 // A body that broke off.
                 Ok(_) | Err(_) if failures < self.client.0.http.options.retry_times => failures += 1,
-                Ok(_) => return Err(self.unreachable(&url, "the connection ended too early".into())),
-                Err(error) => return Err(self.unreachable(&url, Box::new(error))),
+                Ok(_) => return Err(unreachable(&url, "the connection ended too early".into())),
+                Err(error) => return Err(unreachable(&url, Box::new(error))),
             }
-        }
-    }
-
-    fn unreachable(&self, url: &Url, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
-        StoreError::Unreachable {
-            place: url.origin.authority.clone(),
-            what: format!("GET {}", url.path()),
-            source,
         }
     }
 
@@ -142,7 +134,7 @@ impl Site<'_> {
                     place: url.origin.authority.clone(),
                     why: format!("GET {}: {why}", url.path()),
                 },
-                failure => self.unreachable(url, Box::new(failure)),
+                failure => unreachable(url, Box::new(failure)),
             })
         };
         let answer = ask(None)?;
@@ -164,5 +156,13 @@ impl Site<'_> {
             return Ok(());
         }
         Err(format!("plain HTTP is not allowed for {host}; `--insecure {host}` allows it"))
+    }
+}
+
+fn unreachable(url: &Url, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+    StoreError::Unreachable {
+        place: url.origin.authority.clone(),
+        what: format!("GET {}", url.path()),
+        source,
     }
 }
