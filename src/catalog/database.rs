@@ -39,9 +39,8 @@ pub(super) fn read(source: &dyn Source, files: &ImageFiles, path: &str) -> Resul
         form: Form::Database,
         path: path.to_owned(),
         packages: BTreeMap::new(),
-        warnings: Vec::new(),
     };
-    fill(&mut catalog, &file).map_err(|fault| CatalogError::Database {
+    fill(&mut catalog, file).map_err(|fault| CatalogError::Database {
         place: files.place().to_owned(),
         file: path.to_owned(),
         why: fault.0,
@@ -72,8 +71,10 @@ impl From<String> for Fault {
     }
 }
 
-fn fill(catalog: &mut Catalog, file: &NamedTempFile) -> Result<(), Fault> {
+fn fill(catalog: &mut Catalog, file: NamedTempFile) -> Result<(), Fault> {
     let tables = Tables::open(file.path())?;
+    // It is open: without a name nothing stays behind, whatever happens.
+    drop(file);
     let interrupt = tables.connection.get_interrupt_handle();
     let (done, is_done) = mpsc::channel::<()>();
     std::thread::scope(|threads| {
@@ -183,6 +184,10 @@ impl Tables {
             let own = links.remove(&(package_name.clone(), name.clone())).unwrap_or_default();
             let channel = channel(head.as_deref().unwrap_or_default(), &own, &deprecated)
                 .map_err(|why| format!("the channel `{name}` of the package `{package_name}`: {why}"))?;
+            // Of a channel that is no longer to be followed nothing is left.
+            if channel.entries.is_empty() && package.default_channel.as_ref() != Some(&name) {
+                continue;
+            }
             for entry in &channel.entries {
                 let Some(bundle) = bundles.get(&entry.name) else {
                     return Err(Fault(format!(

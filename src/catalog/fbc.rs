@@ -115,7 +115,6 @@ pub(super) fn read(source: &dyn Source, files: &ImageFiles, dir: &str) -> Result
         form: Form::Files,
         path: dir.to_owned(),
         packages: BTreeMap::new(),
-        warnings: Vec::new(),
     };
     let parsed = parse(source, files, dir, &|_, head, json| item(&head, json))?;
     if parsed.is_empty() {

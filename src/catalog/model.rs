@@ -19,8 +19,6 @@ pub struct Catalog {
     pub path: String,
     /// The packages by name.
     pub packages: BTreeMap<String, Package>,
-    /// What people should know of it.
-    pub warnings: Vec<String>,
 }
 
 /// The form of a catalog.

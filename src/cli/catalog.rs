@@ -6,7 +6,7 @@ use barge::catalog::{
 };
 use barge::graph::Part;
 use barge::graph::survey::Wish;
-use barge::input::{Argument, InputError, OpenError, Opened, Opener, parse_argument};
+use barge::input::{Argument, InputError, OpenError, Opened, Opener, Place, parse_argument};
 use barge::oci::Descriptor;
 use semver::Version;
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ fn open(
     };
     let opened = match opened {
         Err(OpenError::Input(InputError::SeveralImages { place, count, .. })) => {
-            return Err(several(text, &place, count, &[]));
+            return Err(several(text, argument, &place, count, &[]));
         }
         opened => opened?,
     };
@@ -138,13 +138,17 @@ fn open(
         [wish] => Ok((opened, wish.clone())),
         wishes => {
             let names: Vec<String> = wishes.iter().map(|wish| wish.name.to_string()).collect();
-            Err(several(text, text, names.len(), &names))
+            Err(several(text, argument, text, names.len(), &names))
         }
     }
 }
 
-fn several(text: &str, place: &str, count: usize, names: &[String]) -> Failure {
-    let transport = if text.contains(':') { "" } else { "oci-archive:" };
+fn several(text: &str, argument: &Argument, place: &str, count: usize, names: &[String]) -> Failure {
+    let transport = match &argument.place {
+        Place::File(path) if path.is_dir() => "oci:",
+        Place::File(_) => "oci-archive:",
+        _ => "",
+    };
     let failure = Failure::usage(format!("{place} holds {count} images; which of them is the catalog?"))
         .hint(format!("say it: {transport}{text}:NAME"));
     let names = names.iter().take(5).map(|name| format!("it holds {name}"));

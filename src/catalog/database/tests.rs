@@ -89,6 +89,10 @@ fn deprecated_bundles_are_left_out() {
         assert_eq!(entries[0].replaces.as_deref(), Some("p.v1"));
         assert!(!catalog.packages["p"].bundles.contains_key("p.v1"));
     }
+    // A channel of nothing else is none.
+    let old = "INSERT INTO channel VALUES ('old', 'p', 'p.v1'); INSERT INTO channel_entry VALUES (9,'old','p','p.v1',NULL,0);";
+    let catalog = reading(&database(&format!("{TABLES}{ROWS}{table}{old}"))).unwrap();
+    assert_eq!(catalog.packages["p"].channels.keys().collect::<Vec<_>>(), ["a"]);
 }
 
 #[test]

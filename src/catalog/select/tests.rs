@@ -36,7 +36,6 @@ fn catalog(packages: &[(&str, Package)]) -> Catalog {
         form: Form::Files,
         path: "/configs".to_owned(),
         packages: packages.iter().map(|(name, package)| ((*name).to_owned(), package.clone())).collect(),
-        warnings: Vec::new(),
     }
 }
 
