@@ -117,3 +117,27 @@ fn one_filter_for_different_platforms_is_told() {
     assert_eq!(script.stdout.matches("skopeo copy --all").count(), 2, "{script}");
     assert_eq!(script.stdout.matches("--multi-arch=index-only").count(), 2, "{script}");
 }
+
+#[test]
+fn what_barge_makes_itself_is_told() {
+    let (stock, from, _) = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let chart = folder.path().join("web");
+    fs::create_dir(&chart).unwrap();
+    let text = format!(
+        "apiVersion: v2\nname: web\nversion: 1.0.0\nannotations:\n  artifacthub.io/images: |\n    - name: tool\n      \
+         image: {}/team/tool:v2\n",
+        from.host()
+    );
+    fs::write(chart.join("Chart.yaml"), text).unwrap();
+    let go = |format: &str| plan(folder.path(), "reg.test", format, &["--chart", "./web"]);
+    let tool = format!("{}/team/tool@{}=reg.test/team/tool:v2\n", from.host(), stock.tool.digest);
+    let mapping = go("mapping").success().stdout_has(&tool);
+    let mapping = mapping.stderr_has("`barge push` or `barge mirror` carries these").stderr_has("web:1.0.0");
+    assert_eq!(lines(&mapping.stdout).len(), 1, "{mapping}");
+    let script = go("skopeo").success().stderr_has("barge makes its content").stderr_has("web:1.0.0");
+    assert_eq!(script.stdout.matches("skopeo copy").count(), 1, "{script}");
+    let document = go("json").success().json();
+    let made = document["images"].as_array().unwrap().iter().find(|image| image["part"] == "chart").unwrap();
+    assert_eq!(made["source"], serde_json::json!({ "kind": "made" }), "{document}");
+}
