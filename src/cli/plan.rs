@@ -122,7 +122,9 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     }
     // These were told when they came up, and belong to the document too.
     for (cause, items) in &warnings {
-        items.iter().for_each(|item| plan.notes.add(cause.clone(), item.clone()));
+        for item in items {
+            plan.notes.add(cause.clone(), item.clone());
+        }
     }
     let tell = |notes: &[Warning]| {
         for note in notes.iter().filter(|note| warnings.iter().all(|(cause, _)| *cause != note.cause)) {

@@ -257,7 +257,7 @@ impl Builder<'_> {
         if selection.is_everything() {
             return Ok(None);
         }
-        self.warnings.extend(catalog.warnings.iter().chain(&selection.warnings).cloned());
+        self.warnings.extend(selection.warnings.iter().cloned());
         let documents = documents(&*self.source, &files, &|head| {
             layer::stays(&selection, &head.schema, head.of_package(), &head.name)
         })?;
