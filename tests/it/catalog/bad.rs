@@ -37,9 +37,10 @@ fn an_image_without_labels_is_no_catalog() {
 
 #[test]
 fn a_truncated_database_names_image_and_file() {
-    let rows: String = (0..500)
+    let rows: Vec<String> = (0..500)
         .map(|at| format!("INSERT INTO operatorbundle (name, csv) VALUES ('b{at}', '{}');", "x".repeat(200)))
         .collect();
+    let rows = rows.concat();
     let whole = sqlite(&format!("{TABLES}{rows}"));
     let cut = &whole[..whole.len() / 3];
     list_of(DATABASE, &[layer_of(&[("database/index.db", cut)])])

@@ -199,11 +199,11 @@ fn files_layers(documents: &[(String, Vec<Value>)], is_yaml: bool) -> Vec<Blob> 
         ("configs/foo/notes.txt".to_owned(), "nothing to read: either".to_owned()),
     ];
     for (path, documents) in documents {
-        let text: String = match is_yaml {
+        let texts: Vec<String> = match is_yaml {
             true => documents.iter().map(|document| format!("---\n{}", yaml(document, 0))).collect(),
             false => documents.iter().map(|document| format!("{document:#}\n")).collect(),
         };
-        files.push((format!("configs/{path}.{}", if is_yaml { "yaml" } else { "json" }), text));
+        files.push((format!("configs/{path}.{}", if is_yaml { "yaml" } else { "json" }), texts.concat()));
     }
     let files: Vec<(&str, &[u8])> =
         files.iter().map(|(path, text)| (path.as_str(), text.as_bytes())).collect();
@@ -218,13 +218,14 @@ pub fn yaml(value: &Value, indent: usize) -> String {
         Value::Array(items) if !items.is_empty() => format!("\n{}", yaml(value, indent + 2)),
         value => format!(" {value}\n"),
     };
-    match value {
+    let lines: Vec<String> = match value {
         Value::Object(fields) => {
             fields.iter().map(|(key, value)| format!("{pad}{key}:{}", nested(value))).collect()
         }
         Value::Array(items) => items.iter().map(|value| format!("{pad}-{}", nested(value))).collect(),
-        value => format!("{pad}{value}\n"),
-    }
+        value => vec![format!("{pad}{value}\n")],
+    };
+    lines.concat()
 }
 
 /// The documents by the file they are in, without its suffix.
@@ -243,7 +244,7 @@ fn documents(bundles: &BTreeMap<String, Vec<String>>) -> Vec<(String, Vec<Value>
         })
     };
     let channel = |package: &str, name: &str, entries: Value| json!({ "schema": "olm.channel", "package": package, "name": name, "entries": entries });
-    let foo = json!({
+    let package = json!({
         "schema": "olm.package", "name": "foo", "defaultChannel": "stable", "description": "a: b # c",
         "icon": { "base64data": "PHN2Zy8+", "mediatype": "image/svg+xml" },
     });
@@ -267,7 +268,7 @@ fn documents(bundles: &BTreeMap<String, Vec<String>>) -> Vec<(String, Vec<Value>
     let bar = json!({ "schema": "olm.package", "name": "bar", "defaultChannel": "alpha" });
     let free = json!({ "schema": "example.note", "text": "of no package" });
     vec![
-        ("foo/package".to_owned(), vec![foo, deprecations]),
+        ("foo/package".to_owned(), vec![package, deprecations]),
         (
             "foo/channels/all".to_owned(),
             vec![
