@@ -88,6 +88,10 @@ pub(super) fn read(page: &mut Page<'_>, text: &str) -> Result<(), FileError> {
 
 fn sort(words: &[&str]) -> Sort {
     let [word] = words else { return Sort::Mapping };
+    // A destination with its transport, as dry runs of oc-mirror write it; the source may be a folder.
+    if word.contains("=docker://") {
+        return Sort::Mapping;
+    }
     if word.starts_with(['.', '/']) || FILE_TRANSPORTS.iter().any(|start| word.starts_with(start)) {
         return Sort::Source;
     }
@@ -111,8 +115,7 @@ fn list(page: &mut Page<'_>, lines: &[Line<'_>]) -> Result<(), FileError> {
     for line in lines {
         // Words stay apart, so that the error shows the line as it is.
         let text = line.words.join(" ");
-        let argument =
-            crate::input::parse_argument(&text).map_err(|error| page.unusable(line.number, &text, error))?;
+        let argument = page.as_typed(line.number, &text)?;
         let at = Some(page.spot(line.number));
         page.order.images.push(ImageOrder { argument, platforms: Vec::new(), at });
     }
@@ -179,8 +182,7 @@ fn pair(
         ));
     }
     if FILE_TRANSPORTS.iter().any(|start| source.starts_with(start)) || source.starts_with(['.', '/']) {
-        let argument =
-            crate::input::parse_argument(source).map_err(|error| page.unusable(at, source, error))?;
+        let argument = page.as_typed(at, source)?;
         let destination = Destination::parse(page, at, destination, &Home::Local, hosts)?;
         image(page, at, argument, &destination);
         return Ok(());

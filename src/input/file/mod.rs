@@ -107,7 +107,12 @@ fn is_yaml(text: &str) -> bool {
 }
 
 fn read_yaml(page: &mut Page<'_>, text: &str) -> Result<(), FileError> {
-    let heads: Vec<At<Head>> = yaml::documents(page.path, text)?;
+    let heads: Vec<At<Head>> = yaml::documents(page.path, text).map_err(|error| match error {
+        FileError::Wrong { at, what, .. } if what == yaml::NOT_FIELDS => {
+            FileError::Kind { at, why: "this YAML has no fields, and every kind of file has".to_owned() }
+        }
+        other => other,
+    })?;
     let unknown = |at: usize, why: String| FileError::Kind { at: page.spot(at), why };
     let Some(head) = heads.first() else {
         return Err(unknown(1, "there is nothing in it".to_owned()));

@@ -6,7 +6,7 @@ use regex::Regex;
 
 use super::error::FileError;
 use super::yaml::{At, line, line_or};
-use crate::input::argument::{Argument, Place, parse_argument};
+use crate::input::argument::{Argument, InputError, Place, parse_argument};
 use crate::input::{Order, Spot};
 use crate::oci::{Platform, Reference};
 
@@ -76,7 +76,7 @@ impl<'a> Page<'a> {
 
     /// Parses an argument; its path is relative to the file's folder.
     pub(super) fn argument(&self, line: usize, text: &str) -> Result<Argument, FileError> {
-        let mut argument = parse_argument(text).map_err(|error| self.unusable(line, text, error))?;
+        let mut argument = self.as_typed(line, text)?;
         match &mut argument.place {
             Place::Registry(_) => {}
             Place::Layout(path)
@@ -87,6 +87,14 @@ impl<'a> Page<'a> {
             }
         }
         Ok(argument)
+    }
+
+    /// Parses an argument; its path is relative to where barge runs, as on the command line.
+    pub(super) fn as_typed(&self, line: usize, text: &str) -> Result<Argument, FileError> {
+        parse_argument(text).map_err(|error| match error {
+            InputError::Reference(text, source) => self.unusable(line, &text, source),
+            other => self.unusable(line, text, other),
+        })
     }
 
     /// Parses a reference.
@@ -119,8 +127,11 @@ impl<'a> Page<'a> {
     pub(super) fn pattern(&self, text: &At<String>, line: usize) -> Result<Regex, FileError> {
         let line = line_or(text, line);
         Regex::new(&text.value).map_err(|error| {
-            let what = format!("`{}` is no regular expression", text.value);
-            FileError::Wrong { at: self.spot(line), what, source: Some(Box::new(error)) }
+            // The crate draws the place over several lines, and says why in the last.
+            let error = error.to_string();
+            let why = error.lines().last().unwrap_or_default();
+            let why = why.strip_prefix("error: ").unwrap_or(why);
+            self.wrong(line, format!("`{}` is no regular expression: {why}", text.value))
         })
     }
 }

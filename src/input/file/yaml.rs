@@ -25,6 +25,9 @@ const MAX_DEPTH: usize = 32;
 /// Documents of a file, which only hauler's manifests have several of.
 const MAX_DOCUMENTS: usize = 256;
 
+/// What is said where something else stands in place of fields.
+pub(super) const NOT_FIELDS: &str = "fields are wanted here";
+
 /// Returns the line of a value, or `line` where it has none of its own, as in the short form of an item.
 pub(super) fn line_or<T>(value: &At<T>, line: usize) -> usize {
     match value.referenced.line() {
@@ -92,7 +95,18 @@ fn wrong(path: &std::path::Path, error: &Error) -> FileError {
         }
         Error::DuplicateMappingKey { key: Some(key), .. } => format!("the field `{key}` stands here twice"),
         Error::SerdeMissingField { field, .. } => format!("the field `{field}` is missing"),
-        Error::NullIntoString { .. } => "a text is wanted here".to_owned(),
+        Error::NullIntoString { .. } | Error::Unexpected { expected: "string scalar", .. } => {
+            "a text is wanted here".to_owned()
+        }
+        Error::Unexpected { expected: "sequence start", .. } => "a list is wanted here".to_owned(),
+        Error::Unexpected { expected: "mapping start", .. } => NOT_FIELDS.to_owned(),
+        Error::InvalidBooleanStrict { .. } | Error::InvalidScalar { ty: "boolean", .. } => {
+            "`true` or `false` is wanted here".to_owned()
+        }
+        Error::InvalidScalar { ty: "u64" | "usize", .. } => "a whole number is wanted here".to_owned(),
+        Error::SerdeInvalidType { unexpected, expected, .. } if unexpected == "unit value" => {
+            format!("{expected} is wanted here, and there is nothing")
+        }
         Error::SerdeInvalidType { unexpected, expected, .. }
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {
             format!("{expected} is wanted here, not {unexpected}")
@@ -106,7 +120,7 @@ fn wrong(path: &std::path::Path, error: &Error) -> FileError {
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::AliasReplayCounterOverflow { .. } => too_much(why),
         _ if why.contains("recursion limit") => too_much(why),
-        _ => format!("this is not the YAML that is wanted: {why}"),
+        _ => format!("this can't be read as YAML: {why}"),
     };
     FileError::Wrong { at, what, source: None }
 }

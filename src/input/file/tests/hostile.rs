@@ -21,7 +21,7 @@ fn what_is_none_of_the_kinds_is_refused_with_the_kinds() {
         );
     }
     for text in ["- a\n- b\n", "[a, b]\n", "\"x\"\n"] {
-        faulty(text, &["FILE:1:"]);
+        faulty(text, &["FILE:1: this YAML has no fields", "hint: barge reads barge.yaml"]);
     }
     faulty("apiVersion:\tbarge/v1\n\timages: []\n", &["FILE:1:", "found a tab"]);
     faulty("apiVersion: barge/v1\nimages:\n\t- a\n", &["FILE:3:"]);

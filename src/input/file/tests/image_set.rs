@@ -122,7 +122,7 @@ fn what_needs_the_network_or_deletes_is_refused_with_what_to_do() {
             &["FILE:3: a chart of a repository has no `path`"][..],
         ),
         ("archiveSize: 0\n", &["FILE:3: `archiveSize: 0` is no size"][..]),
-        ("archiveSize: big\n", &["FILE:3:"][..]),
+        ("archiveSize: big\n", &["FILE:3: a whole number is wanted here"][..]),
         (
             "mirror: {additionalImages: [{name: a, targetRepo: 'x.test:80/y'}]}\n",
             &["FILE:3: `x.test:80/y` is no path"][..],

@@ -138,17 +138,23 @@ fn the_first_line_can_say_that_it_is_a_list() {
 fn a_list_says_which_line_is_wrong() {
     faulty(
         "alpine:3\nreg.test/A\n",
-        &["FILE:2: `reg.test/A` can't be used here: `reg.test/A` can't be understood"],
+        &["FILE:2: `reg.test/A` can't be used here: `reg.test/A` is not an image reference"],
     );
     faulty("dir:/x\n", &["FILE:1:", "the transport `dir:` is not supported"]);
 }
 
 #[test]
 fn layouts_may_be_mapped_too() {
-    let order = order("oci:./layout:x dst.test/x:v1\noci-archive:a.tar dst.test/y\n");
+    let order = order(
+        "oci:./layout:x dst.test/x:v1\noci-archive:a.tar dst.test/y\noci:///srv/cat=docker://dst.test/z:v1\n",
+    );
     assert_eq!(
         pulls(&order),
-        ["dst.test/x:v1 < Layout(\"./layout\") x", "dst.test/y:latest < LayoutArchive(\"a.tar\") *"]
+        [
+            "dst.test/x:v1 < Layout(\"./layout\") x",
+            "dst.test/y:latest < LayoutArchive(\"a.tar\") *",
+            "dst.test/z:v1 < Layout(\"///srv/cat\") *"
+        ]
     );
 }
 

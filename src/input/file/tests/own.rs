@@ -190,7 +190,16 @@ fn what_is_wrong_with_an_item_is_said_with_its_line() {
         ("images:\n- reg.test/A\n", &["FILE:3: `reg.test/A` can't be used here"][..]),
         ("images: [{name: x}]\n", &["FILE:2: the field `image` is missing"][..]),
         ("images:\n- 3.10\n", &["FILE:3: an image, as a text or with fields, is wanted here"][..]),
-        ("images: x\n", &["FILE:2:"][..]),
+        ("images: x\n", &["FILE:2: a list is wanted here"][..]),
+        (
+            "images:\n-\n",
+            &["FILE:3: an image, as a text or with fields, is wanted here, and there is nothing"][..],
+        ),
+        ("images: [{image: }]\n", &["FILE:2: a text is wanted here"][..]),
+        ("images: ['']\n", &["FILE:2: `` can't be used here"][..]),
+        ("defaults: []\n", &["FILE:2: fields are wanted here"][..]),
+        ("images:\n- image: a\n  tags: {latest: many}\n", &["FILE:4: a whole number is wanted here"][..]),
+        ("images: *x\n", &["FILE:2: this can't be read as YAML: reference to unknown value"][..]),
         ("images:\n- {image: a, name: b, names: [c]}\n", &["FILE:3: `name` and `names` say the same"][..]),
         ("images:\n- {image: x=a, name: b}\n", &["FILE:3: `x=a` has a name of its own"][..]),
         (&format!("images:\n- image: a\n  name: b@{digest}\n"), &["FILE:4: the name", "has a digest"][..]),
@@ -208,7 +217,10 @@ fn what_is_wrong_with_an_item_is_said_with_its_line() {
             &["FILE:3:", "is no repository of a registry"][..],
         ),
         ("images:\n- image: a\n  tags: {latest: 0}\n", &["FILE:4: `latest: 0` leaves no tag"][..]),
-        ("images:\n- image: a\n  tags:\n    match: '('\n", &["FILE:5: `(` is no regular expression"][..]),
+        (
+            "images:\n- image: a\n  tags:\n    match: '('\n",
+            &["FILE:5: `(` is no regular expression: unclosed group"][..],
+        ),
         (
             "images:\n- image: a\n  tags: {match: 'a)|(b'}\n",
             &["FILE:4: `a)|(b` is no regular expression"][..],
@@ -232,7 +244,7 @@ fn what_is_wrong_with_an_item_is_said_with_its_line() {
         ),
         ("registries: [{prefix: 'https://a.test'}]\n", &["FILE:2: `https://a.test` is no place"][..]),
         ("registries: [{prefix: a.test, mirrors: ['*.b.test']}]\n", &["FILE:2: `*.b.test` is no place"][..]),
-        ("registries: [{prefix: a.test, insecure: 3}]\n", &["FILE:2:"][..]),
+        ("registries: [{prefix: a.test, insecure: 3}]\n", &["FILE:2: `true` or `false` is wanted here"][..]),
     ] {
         faulty(&own(lines), words);
     }
