@@ -61,7 +61,7 @@ fn files_are_those_that_umoci_unpacks() {
             tar.file("configs/kept/deep/.wh.y", b"");
             tar.file("configs/kept/deep/z", b"z");
             tar.file("configs/.wh.folder", b"");
-            tar.file(&format!("configs/{}", format!("{}end", "long-name/".repeat(20))), b"long");
+            tar.file(&format!("configs/{}end", "long-name/".repeat(20)), b"long");
         }),
         layer(|tar| {
             tar.file("configs/folder", b"a file now");
