@@ -16,7 +16,7 @@
 //! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
 //! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
-//! | [`input`] | what users bring (arguments, lists) → what a survey asks for | do blob I/O |
+//! | [`input`] | what users bring (arguments, files of every kind) → what a survey asks for | do blob I/O |
 //! | [`chart`] | Helm charts as artifacts, and the images they need | run helm unasked |
 //! | [`release`] | release payloads: their components, and signatures that travel with them | verify a signature |
 //! | [`catalog`] | the files in an image; what an operator catalog lists, and which of it is wanted | know of registries |

@@ -19,11 +19,11 @@ use super::printer::Printer;
 /// Files that say what is wanted.
 #[derive(clap::Args)]
 pub struct FillArgs {
-    /// Takes what a file asks for: barge.yaml, a mapping file, an ImageSetConfiguration, hauler's Images, or a list;
+    /// Takes what a file asks for: barge.yaml, a mapping file, an `ImageSetConfiguration`, hauler's `Images`, or a list;
     /// repeatable
     #[arg(long, short, value_name = "FILE")]
     file: Vec<PathBuf>,
-    /// Takes a Helm chart and its images: a .tgz, a chart's folder, or oci://REGISTRY/CHART:VERSION; repeatable
+    /// Takes a Helm chart and its images: a .tgz, a chart's folder, or `oci://REGISTRY/CHART:VERSION`; repeatable
     #[arg(long, value_name = "CHART")]
     chart: Vec<String>,
     /// The images of charts that don't say which they need: one a line
@@ -251,7 +251,9 @@ fn chart(text: &str) -> Result<ChartOrder, Failure> {
 pub fn announce(opened: &Opened, printer: &Printer) {
     let mut notes: Vec<&String> = opened.notes.iter().collect();
     notes.dedup();
-    notes.iter().for_each(|note| printer.note(&format!("note: {note}")));
+    for note in notes {
+        printer.note(&format!("note: {note}"));
+    }
     for (cause, items) in &opened.warnings {
         printer.warning(cause, items);
     }

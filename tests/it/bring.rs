@@ -87,11 +87,11 @@ impl Scene {
         std::fs::remove_file(self.path("site.oci.tar")).unwrap();
         everything(&self.b)
     }
+}
 
-    /// Returns names with what they are to mean.
-    pub fn expected(&self, names: &[(&str, &Descriptor)]) -> BTreeMap<String, Digest> {
-        names.iter().map(|(name, root)| ((*name).to_owned(), root.digest.clone())).collect()
-    }
+/// Returns names with what they are to mean.
+pub fn expected(names: &[(&str, &Descriptor)]) -> BTreeMap<String, Digest> {
+    names.iter().map(|(name, root)| ((*name).to_owned(), root.digest.clone())).collect()
 }
 
 /// Returns the names of the files of a folder, sorted.

@@ -19,10 +19,6 @@ const LISTS_MORE: &str = "lists operators that are not carried; the console at t
 const DATABASE_LISTS_MORE: &str = "an SQLite catalog travels as it is, so that every version of OpenShift can serve it: the \
                                    console will list operators that are not carried";
 
-/// What is said of a catalog that was rebuilt.
-const REBUILT: &str = "was rebuilt to list only what is carried, under new digests (`digestMap` of the record has them): \
-                       signatures of the original do not apply to it";
-
 impl Opener<'_> {
     /// Adds a catalog and the images of those of its bundles that are wanted.
     pub(super) fn add_catalog(
@@ -44,10 +40,10 @@ impl Opener<'_> {
             let reference: Reference = text.parse().map_err(unusable)?;
             self.add_reference(&reference, Part::Operator, said);
         }
-        let is_database = matches!(catalog.form, Form::Database { .. });
+        let is_database = matches!(catalog.form, Form::Database);
         if order.rebuild && !is_database {
             let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
-            self.add_rebuilt(order, wish, below, &root, platforms, said)?;
+            self.add_rebuilt(order, wish, (below, &root), platforms, &selection.warnings, said)?;
         } else {
             let selector = root.digest.to_string();
             self.wish(Wish { selector, part: Part::Catalog, ..wish }, said);
@@ -56,19 +52,20 @@ impl Opener<'_> {
                 self.warn(cause, name.to_string());
             }
         }
-        let warnings = catalog.warnings.iter().chain(&selection.warnings);
-        warnings.for_each(|warning| self.warn(&format!("of the catalog {name}"), warning.clone()));
+        for warning in selection.warnings {
+            self.warn(&format!("of the catalog {name}"), warning);
+        }
         Ok(())
     }
 
-    /// Adds the catalog image that lists nothing but what was chosen.
+    /// Adds the catalog image that lists nothing but what was chosen; `known` are warnings that are given anyway.
     fn add_rebuilt(
         &mut self,
         order: &CatalogOrder,
         wish: Wish,
-        below: Arc<dyn Source>,
-        root: &Descriptor,
+        (below, root): (Arc<dyn Source>, &Descriptor),
         platforms: &[Platform],
+        known: &[String],
         said: &Said,
     ) -> Result<(), OpenError> {
         let rebuilt = rebuild::rebuild(below, root, &order.filter, platforms)?;
@@ -80,9 +77,8 @@ impl Opener<'_> {
         self.wish(Wish { source, selector, part: Part::Catalog, ..wish }, said);
         let changes = rebuilt.changed.into_iter();
         self.opened.changed.extend(changes.map(|(old, new)| Change { image: name.clone(), new, old }));
-        if has_changed {
-            self.warn(REBUILT, name.to_string());
-        }
+        let new = rebuilt.warnings.into_iter().filter(|warning| !known.contains(warning));
+        self.opened.warnings.extend(new.map(|warning| (warning, Vec::new())));
         Ok(())
     }
 

@@ -75,8 +75,11 @@ pub(super) struct Credentials {
     /// The files of certain registries, each for what its rule speaks of.
     own: Vec<(Rule, File)>,
     files: Vec<File>,
-    found: Mutex<HashMap<(String, Option<usize>), Arc<Found>>>,
+    found: Mutex<HashMap<Key, Arc<Found>>>,
 }
+
+/// What was looked up: a namespace or registry, and which of the files of certain registries went before the others.
+type Key = (String, Option<usize>);
 
 /// The result of one look-up, made while its lock is held: helpers can take seconds.
 type Found = Mutex<Option<Option<(Credential, CredentialSource)>>>;

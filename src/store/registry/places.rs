@@ -119,7 +119,7 @@ fn names(rules: &[Rule], name: &RepositoryName) -> Vec<RepositoryName> {
 pub struct Places {
     name: RepositoryName,
     client: Client,
-    places: Vec<Repository>,
+    all: Vec<Repository>,
     /// The place that answered last: what is asked for by digest is asked of it first.
     last: AtomicUsize,
 }
@@ -129,8 +129,8 @@ impl Client {
     #[must_use]
     pub fn places(&self, name: &RepositoryName) -> Places {
         let names = names(&self.0.http.options.rules, name);
-        let places = names.iter().map(|name| self.repository(name, Access::Pull)).collect();
-        Places { name: name.clone(), client: self.clone(), places, last: AtomicUsize::new(0) }
+        let all = names.iter().map(|name| self.repository(name, Access::Pull)).collect();
+        Places { name: name.clone(), client: self.clone(), all, last: AtomicUsize::new(0) }
     }
 }
 
@@ -156,13 +156,13 @@ impl Places {
 
     /// Returns the places in the order in which they are asked.
     fn in_order(&self, by_digest: bool) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.places.len()).collect();
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
         if by_digest {
             let last = self.last.load(Ordering::Relaxed);
             order.sort_by_key(|at| *at != last);
         }
         let lost = lock(&self.client.0.lost);
-        let is_lost = |at: &usize| lost.contains_key(&self.places[*at].name().registry);
+        let is_lost = |at: &usize| lost.contains_key(&self.all[*at].name().registry);
         if !order.iter().all(is_lost) {
             order.retain(|at| !is_lost(at));
         }
@@ -170,9 +170,9 @@ impl Places {
     }
 
     fn note(&self, at: usize, error: &StoreError) {
-        if matches!(error, StoreError::Unreachable { .. }) && self.places.len() > 1 {
+        if matches!(error, StoreError::Unreachable { .. }) && self.all.len() > 1 {
             let mut lost = lock(&self.client.0.lost);
-            lost.entry(self.places[at].name().registry.clone()).or_insert_with(|| chain(error));
+            lost.entry(self.all[at].name().registry.clone()).or_insert_with(|| chain(error));
         }
     }
 
@@ -185,28 +185,28 @@ impl Places {
     ) -> Result<T> {
         let mut errors = Vec::new();
         for at in self.in_order(by_digest) {
-            match ask(&self.places[at]) {
+            match ask(&self.all[at]) {
                 Ok(answer) => {
                     self.last.store(at, Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Err(error) => {
                     self.note(at, &error);
-                    errors.push((self.places[at].name().to_string(), error));
+                    errors.push((self.all[at].name().to_string(), error));
                 }
             }
         }
-        Err(self.all(what, errors))
+        Err(self.failed(what, errors))
     }
 
     /// Makes one error of those of all places.
-    fn all(&self, what: &str, mut errors: Vec<(String, StoreError)>) -> StoreError {
-        if self.places.len() == 1
+    fn failed(&self, what: &str, mut errors: Vec<(String, StoreError)>) -> StoreError {
+        if self.all.len() == 1
             && let Some((_, only)) = errors.pop()
         {
             return only;
         }
-        for place in &self.places {
+        for place in &self.all {
             let (name, registry) = (place.name().to_string(), &place.name().registry);
             let why = lock(&self.client.0.lost).get(registry).cloned();
             if let (Some(why), false) = (why, errors.iter().any(|(asked, _)| *asked == name)) {
@@ -237,7 +237,7 @@ impl Source for Places {
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let what = format!("manifest {}", descriptor.digest);
         // A mirror that has other bytes is no reason to do without those of the next place.
-        self.first(&what, true, |place| match self.places.len() {
+        self.first(&what, true, |place| match self.all.len() {
             1 => place.manifest(descriptor),
             _ => super::super::read_manifest(place, descriptor),
         })
@@ -247,19 +247,19 @@ impl Source for Places {
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
         let (mut errors, mut has_answered) = (Vec::new(), false);
         for at in self.in_order(true) {
-            match self.places[at].attached(subject) {
+            match self.all[at].attached(subject) {
                 Ok(list) if !list.is_empty() => return Ok(list),
                 Ok(_) => has_answered = true,
                 Err(error) => {
                     self.note(at, &error);
-                    errors.push((self.places[at].name().to_string(), error));
+                    errors.push((self.all[at].name().to_string(), error));
                 }
             }
         }
         if has_answered {
             return Ok(Vec::new());
         }
-        Err(self.all(&format!("what is attached to {subject}"), errors))
+        Err(self.failed(&format!("what is attached to {subject}"), errors))
     }
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {

@@ -2,7 +2,7 @@
 
 use barge::bundle::Bundle;
 
-use super::{Scene, everything};
+use super::{Scene, everything, expected as meant};
 use crate::support::archives::write_layout;
 use crate::support::barge::barge;
 use crate::support::hostile::{Action, Fault, Hostile};
@@ -40,7 +40,7 @@ blocked:
         ("team/tool:v2.0.0", &scene.tools["v2.0.0"]),
         ("local/thing:v7", &local),
     ];
-    assert_eq!(found, scene.expected(&expected));
+    assert_eq!(found, meant(&expected));
 }
 
 #[test]
@@ -54,7 +54,7 @@ images:
     platforms: [linux/arm64]
 ";
     let found = scene.carried(text, &["--sparse", "single"]);
-    assert_eq!(found, scene.expected(&[("team/app:v1", &scene.children[1])]));
+    assert_eq!(found, meant(&[("team/app:v1", &scene.children[1])]));
     // What the command line says goes before a file's defaults, and not before what an image says itself.
     let text = text.replace("platforms: [linux/arm64]", "name: '{A}/team/one:v1'");
     scene.file("wanted", &text);
@@ -88,7 +88,7 @@ fn a_mapping_file_gives_the_names_to_push_under() {
         ("one:a", &scene.tools["v1.0.0"]),
         ("two:b", &scene.tools["v1.0.0"]),
     ];
-    assert_eq!(scene.carried(&text, &[]), scene.expected(&expected));
+    assert_eq!(scene.carried(&text, &[]), meant(&expected));
     // The host that is not used is said once, and where things came from is kept.
     let told = scene.barge(&["pack", "-f", "wanted", "-o", "again.oci.tar"]).run().success();
     assert_eq!(told.stderr.matches("there.example:5000 is not used").count(), 1, "{told}");
@@ -116,7 +116,7 @@ mirror:
     - name: tool:v2
 ";
     let expected = [("x/y:2", &scene.index), ("team/tool:v1.0.0", &scene.tools["v1.0.0"])];
-    assert_eq!(scene.carried(text, &[]), scene.expected(&expected));
+    assert_eq!(scene.carried(text, &[]), meant(&expected));
     let told = scene.barge(&["pack", "-f", "wanted", "-o", "again.oci.tar"]).run().success();
     told.stderr_has("left out because wanted:11 blocks them").stderr_has("/team/tool:v2.0.0");
 }
@@ -135,11 +135,11 @@ spec:
       platform: linux/arm64
 ";
     let expected = [("team/app:v1", &scene.children[1]), ("team/tool:v1.0.0", &scene.tools["v1.0.0"])];
-    assert_eq!(scene.carried(text, &["--sparse", "single"]), scene.expected(&expected));
+    assert_eq!(scene.carried(text, &["--sparse", "single"]), meant(&expected));
     let scene = Scene::new();
     let list = "# images\n{A}/team/app:v1\n\n{A}/team/tool:nightly # the last\n";
     let expected = [("team/app:v1", &scene.index), ("team/tool:nightly", &scene.tools["nightly"])];
-    assert_eq!(scene.carried(list, &[]), scene.expected(&expected));
+    assert_eq!(scene.carried(list, &[]), meant(&expected));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn several_files_and_arguments_add_up() {
         ("team/tool:v1.0.0", &scene.tools["v1.0.0"]),
         ("team/tool:v1.1.0", &scene.tools["v1.1.0"]),
     ];
-    assert_eq!(everything(&scene.b), scene.expected(&expected));
+    assert_eq!(everything(&scene.b), meant(&expected));
 }
 
 #[test]
@@ -182,7 +182,7 @@ images:
     // One image that lacks the platform has no index to choose from, and goes as it is.
     scene.barge(&["mirror", "-f", "wanted.yaml", host]).run().success();
     let expected = [("team/app:v1", &scene.children[1]), ("tool:one", &scene.tools["v1.0.0"])];
-    assert_eq!(everything(&scene.b), scene.expected(&expected));
+    assert_eq!(everything(&scene.b), meant(&expected));
     // The command line goes before the file.
     let other = crate::support::peers::RealRegistry::start();
     scene.barge(&["mirror", "-f", "wanted.yaml", other.host(), "--sparse", "require"]).run().code(1);
@@ -204,7 +204,7 @@ fn diff_compares_with_what_files_ask_for() {
     scene.barge(&["diff", "jan.oci.tar", "-f", "feb.txt", "-o", "feb.barge"]).run().success();
     scene.barge(&["push", "jan.oci.tar", "feb.barge", scene.b.host()]).run().success();
     let expected = [("team/app:v1", &scene.index), ("team/tool:v1.0.0", &scene.tools["v1.0.0"])];
-    assert_eq!(everything(&scene.b), scene.expected(&expected));
+    assert_eq!(everything(&scene.b), meant(&expected));
     let told = scene.barge(&["diff", "jan.oci.tar", "jan.oci.tar", "-f", "feb.txt"]).run().code(2);
     told.stderr_has("with -f the files are the target, and `jan.oci.tar` is one too");
     scene.barge(&["diff", "-f", "feb.txt"]).run().code(2).stderr_has("name what the site has");
@@ -212,7 +212,7 @@ fn diff_compares_with_what_files_ask_for() {
 }
 
 #[test]
-fn a_killed_pack_of_files_goes_on_with_their_platforms() {
+fn a_stopped_pack_of_files_goes_on_with_their_platforms() {
     let hostile = Hostile::honest();
     let mut content = Content::new();
     let children = [("linux/amd64", 1), ("linux/arm64", 2)]
@@ -244,4 +244,38 @@ fn a_killed_pack_of_files_goes_on_with_their_platforms() {
     told.stderr_has("going on with the plan that was made");
     let read = |name: &str| std::fs::read(temp.path().join(name)).unwrap();
     assert!(read("site.oci.tar") == read("whole.oci.tar"));
+}
+
+#[test]
+fn a_killed_pack_of_files_goes_on() {
+    let mut scene = Scene::new();
+    let big = scene.content.image("linux/amd64", &[layer(80, 3_000_000), layer(81, 900)]);
+    scene.a.push("team/big", &scene.content, &big, Some("v1"));
+    let text = "apiVersion: barge/v1\ndefaults: {platforms: [linux/amd64]}\nimages:\n  - {A}/team/big:v1\n  \
+                - image: {A}/team/app:v1\n    platforms: [linux/arm64]\n  \
+                - image: {A}/team/tool\n    tags: {match: 'v1.*'}\n";
+    scene.file("wanted.yaml", text);
+    let pack = |name: &str| scene.barge(&["pack", "-f", "wanted.yaml", "-o", name]);
+    pack("whole.oci.tar").run().success();
+    let mut running = pack("site.oci.tar").args(["--limit-rate", "400K"]).spawn();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !scene.path("site.oci.tar.partial").exists() {
+        assert!(std::time::Instant::now() < deadline && !running.has_ended(), "it never began");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    running.kill();
+    drop(running);
+    // A tag that moves meanwhile is not resolved again.
+    scene.a.push("team/big", &scene.content, &scene.tools["v1.0.0"], Some("v1"));
+    pack("site.oci.tar").run().success().stderr_has("going on with the plan that was made");
+    let read = |name: &str| std::fs::read(scene.path(name)).unwrap();
+    assert!(read("site.oci.tar") == read("whole.oci.tar"));
+    scene.barge(&["push", "site.oci.tar", scene.b.host(), "--sparse", "single"]).run().success();
+    let expected = [
+        ("team/app:v1", &scene.children[1]),
+        ("team/big:v1", &big),
+        ("team/tool:v1.0.0", &scene.tools["v1.0.0"]),
+        ("team/tool:v1.1.0", &scene.tools["v1.1.0"]),
+    ];
+    assert_eq!(everything(&scene.b), meant(&expected));
 }

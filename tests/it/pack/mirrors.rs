@@ -9,6 +9,7 @@ use barge::select::{Attachments, Wanted};
 use barge::store::chain;
 use barge::store::registry::{Client, Options as ClientOptions, Rule};
 use barge::transfer::Silent;
+use base64::Engine as _;
 
 use super::{Packed, temp};
 use crate::support::images::{Content, layer};
@@ -140,7 +141,6 @@ fn a_mirror_has_certificates_and_credentials_of_its_own() {
     let (mirror, temp) = (RealRegistry::start_with(&options), temp());
     let (content, root) = image(1);
     mirror.push("app", &content, &root, Some("v1"));
-    use base64::Engine as _;
     let auth = base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"));
     let file = temp.path().join("auth.json");
     let text = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, mirror.host());
