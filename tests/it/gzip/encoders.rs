@@ -47,7 +47,13 @@ fn check(what: &str, gzip: &[u8], plain: &[u8]) -> Parts {
 fn check_usual(what: &str, gzip: &[u8], plain: &[u8]) {
     let parts = check(what, gzip, plain);
     assert!(parts.blocks.len() * 100 < gzip.len(), "{what}: {} bytes of blocks", parts.blocks.len());
-    assert!(parts.tokens.len() < gzip.len(), "{what}: {} bytes of tokens", parts.tokens.len());
+    // They are packed later; texts compress so well that their tokens may be a little longer than the stream.
+    assert!(
+        parts.tokens.len() * 10 < gzip.len() * 11,
+        "{what}: {} bytes of tokens for {}",
+        parts.tokens.len(),
+        gzip.len()
+    );
 }
 
 /// The output of a program on a file, which is its last argument.
