@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::notes::Notes;
 use super::origin::Origin;
 use crate::graph::Part;
 use crate::oci::{Descriptor, Digest, Platform, Reference, RepositoryName, media_type};
@@ -66,6 +67,14 @@ pub struct Attachment {
     pub origin: Arc<Origin>,
 }
 
+impl Attachment {
+    /// Returns whether barge attaches it itself, so that no other tool finds it anywhere.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        matches!(*self.origin, Origin::Made)
+    }
+}
+
 impl Entry {
     /// Returns whether some of the manifests below the root stay behind, and the root goes under the tag all the same.
     #[must_use]
@@ -96,6 +105,16 @@ impl Entry {
     /// Returns what is attached to manifests that travel: with one platform under the tag, what is attached to it.
     pub fn travelling(&self) -> impl Iterator<Item = &Attachment> {
         self.attached.iter().filter(|attached| self.travels(attached))
+    }
+
+    /// Returns what is attached to manifests that travel and can be found where the image is; the rest is noted.
+    pub fn found(&self, notes: &mut Notes) -> Vec<&Attachment> {
+        let (made, found): (Vec<_>, Vec<_>) = self.travelling().partition(|attached| attached.is_made());
+        for attached in made {
+            let item = format!("{} of {}", attached.descriptor.digest, self.name);
+            notes.add("left out: barge attaches it itself; `barge pack` and `barge push` carry it", item);
+        }
+        found
     }
 
     /// Returns what is attached to an index that does not travel.

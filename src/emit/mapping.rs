@@ -98,7 +98,7 @@ fn sayable(entry: &Entry, notes: &mut Notes) -> bool {
 
 fn attached(entry: &Entry, lines: &mut Lines, notes: &mut Notes) {
     let mut referrers = 0;
-    for attached in entry.travelling() {
+    for attached in entry.found(notes) {
         let from = match &*attached.origin {
             Origin::Registry(name) => Some(name),
             _ => entry.registry(),

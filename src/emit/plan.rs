@@ -142,7 +142,7 @@ impl Plan {
 
 fn entry(prepared: &Prepared, places: &Places, image: &Image) -> Result<Entry, PlanError> {
     let graph = &prepared.graph;
-    let origin = |id: NodeId| places.origin(prepared.source(graph.node(id)));
+    let origin = |id: NodeId| places.origin(prepared.source(graph.node(id)), graph.digest(id));
     let (platforms, left_out) = graph.image_platforms(image);
     let attached =
         image.attached.iter().filter(|attached| graph.node(attached.node).presence == Presence::Shipped);

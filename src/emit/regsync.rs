@@ -23,7 +23,7 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
     for entry in &plan.entries {
         let Some(source) = source(entry, &mut notes) else { continue };
         images += 1;
-        attached += entry.travelling().count();
+        attached += entry.found(&mut notes).len();
         hosts.extend(entry.registry().map(|name| name.registry.as_str()));
         entries.push_str(&format!(
             "  - source: {}\n    target: {}\n",

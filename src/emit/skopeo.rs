@@ -190,7 +190,7 @@ impl Script<'_> {
 
     fn attached(&mut self, entry: &Entry) -> usize {
         let (mut copied, mut referrers) = (0, 0);
-        for attached in entry.travelling() {
+        for attached in entry.found(&mut self.notes) {
             match &attached.tag {
                 Some(tag) => copied += usize::from(self.attached_tag(entry, attached, tag)),
                 None => referrers += 1,

@@ -72,7 +72,7 @@ impl Opener<'_> {
         self.opened.arguments.push(format!("rebuilt {}", rebuilt.root.digest));
         let selector = rebuilt.root.digest.to_string();
         let (name, has_changed) = (wish.name.clone(), !rebuilt.changed.is_empty());
-        let source = if has_changed { self.made(rebuilt.source) } else { wish.source };
+        let source = if has_changed { self.made(rebuilt.source, None) } else { wish.source };
         // What was pulled was another image.
         self.wish(Wish { source, selector, part: Part::Catalog, ..wish }, said);
         let changes = rebuilt.changed.into_iter();
