@@ -74,8 +74,13 @@ fn namespace(source: &RepositoryName, target: &RepositoryName) -> Option<Entry> 
     Some((parent(source), parent(target)))
 }
 
-/// Returns whether something else lies below a mirror than the source says; `by_target` has targets with their sources.
+/// Returns whether something else lies at or below a mirror than the source says; `by_target` has targets with their
+/// sources.
 fn is_mixed((source, mirror): &Entry, by_target: &BTreeSet<(String, String)>) -> bool {
+    let mut here = by_target.range((mirror.clone(), String::new())..).take_while(|(to, _)| to == mirror);
+    if here.any(|(_, from)| from != source) {
+        return true;
+    }
     let start = format!("{mirror}/");
     by_target
         .range((start.clone(), String::new())..)
@@ -124,6 +129,21 @@ mod tests {
         // The namespace of another repository has the name of this one.
         let found = scopes(&[("reg.test/ns/a", "dst.test/ns/a"), ("reg.test/ns/a/b", "dst.test/ns/a/b")]);
         assert_eq!(found, entries(&[("reg.test/ns/a", "dst.test/ns/a"), ("reg.test/ns/a", "dst.test/ns/a")]));
+    }
+
+    #[test]
+    fn a_namespace_whose_own_name_another_repository_has_at_the_mirror_is_none() {
+        let found = scopes(&[
+            ("a.test/ns/a", "dst.test/other"),
+            ("a.test/ns/a/b", "dst.test/ns/a/b"),
+            ("b.test/a/x", "dst.test/ns/a"),
+        ]);
+        let expected = [
+            ("a.test/ns/a", "dst.test/other"),
+            ("a.test/ns/a/b", "dst.test/ns/a/b"),
+            ("b.test/a/x", "dst.test/ns/a"),
+        ];
+        assert_eq!(found, entries(&expected));
     }
 
     #[test]
