@@ -138,11 +138,19 @@ impl Entry {
         }
     }
 
+    /// Returns whether barge changed the image before it travelled, so that no registry has it that was not pushed to.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        let meant = self.reference.as_ref().and_then(|reference| reference.digest.as_ref());
+        meant.is_some_and(|digest| *digest != self.root.digest)
+    }
+
     /// Returns the registry's repository that has the content, or had it when it was packed.
     #[must_use]
     pub fn registry(&self) -> Option<&RepositoryName> {
         match &*self.origin {
             Origin::Registry(name) => Some(name),
+            Origin::Layout(_) if self.is_changed() => None,
             Origin::Layout(_) => self.reference.as_ref().map(|reference| &reference.name),
             Origin::DockerArchive(_) | Origin::Made => None,
         }

@@ -240,8 +240,22 @@ impl<'a> Opener<'a> {
         let blocked = std::mem::take(&mut self.blocked);
         leave_out(&mut self.opened, &blocked);
         join(&mut self.opened.wishes);
+        self.keep_old();
         self.opened.places.extend(self.places.into_iter().map(|(place, at)| (at, place)));
         self.opened
+    }
+
+    /// Gives the references of changed images the digests that they meant: what travels was never at the source.
+    fn keep_old(&mut self) {
+        let Opened { wishes, changed, .. } = &mut self.opened;
+        for wish in wishes.iter_mut() {
+            let is_it =
+                |change: &&Change| change.image == wish.name && change.new.to_string() == wish.selector;
+            let old = changed.iter().find(is_it).map(|change| change.old.clone());
+            if let (Some(reference), Some(old)) = (&mut wish.reference, old) {
+                reference.digest = Some(old);
+            }
+        }
     }
 
     /// Returns what was named to open a source; none for what barge made itself.

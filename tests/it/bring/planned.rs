@@ -1,10 +1,12 @@
 //! Plans of what consists of several images: releases, charts and catalogs.
 
+use barge::bundle::Bundle;
+use barge::graph::Part;
 use barge::oci::Digest;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::parts::{chart, release};
+use super::parts::{FILTERED, Operators, chart, release};
 use crate::releases::Signer;
 use crate::support::barge::Outcome;
 
@@ -50,7 +52,10 @@ fn a_release_is_planned_with_its_own_image_from_where_it_is() {
 fn a_chart_of_a_registry_is_planned_and_one_of_a_file_is_told() {
     let scene = Scene::new();
     std::fs::write(scene.path("two.tgz"), chart("two", None)).unwrap();
-    scene.file("wanted.yaml", "apiVersion: barge/v1\ncharts:\n  - chart: ./two.tgz\n    name: '{A}/shop/two:9'\n");
+    scene.file(
+        "wanted.yaml",
+        "apiVersion: barge/v1\ncharts:\n  - chart: ./two.tgz\n    name: '{A}/shop/two:9'\n",
+    );
     scene.barge(&["pack", "-f", "wanted.yaml", "-o", "site.oci.tar"]).run().success();
     scene.barge(&["push", "site.oci.tar", scene.b.host()]).run().success();
     let root = Digest::sha256(&scene.b.client().manifest("shop/two", "9").unwrap());
@@ -59,4 +64,52 @@ fn a_chart_of_a_registry_is_planned_and_one_of_a_file_is_told() {
     plan(&scene, "mapping", &["--chart", &chart]).success().stdout_has(&line);
     let told = plan(&scene, "mapping", &["-f", "wanted.yaml"]).code(3);
     told.stderr_has("none of the images can be said as a mapping").stderr_has("shop/two:9");
+}
+
+#[test]
+fn a_rebuilt_catalog_is_at_no_source() {
+    let scene = Scene::new();
+    let operators = Operators::at(&scene);
+    let (_, index) = operators.catalog(&scene);
+    scene.file("wanted.yaml", &FILTERED.replace("    packages", "    rebuildCatalog: true\n    packages"));
+    scene.barge(&["pack", "-f", "wanted.yaml", "-o", "site.oci.tar"]).run().success();
+    let bundle = Bundle::open(&scene.path("site.oci.tar")).unwrap();
+    let images = &bundle.record().unwrap().images;
+    let catalog = images.iter().find(|image| image.part == Part::Catalog).unwrap();
+    let old = format!("{}/ns/index:v1@{}", scene.a.host(), index.digest);
+    assert_eq!(catalog.reference.as_ref().unwrap().to_string(), old);
+    assert_ne!(catalog.root, index.digest);
+    // Neither as it is made, nor from the bundle, is there a line that no registry could answer.
+    for input in [&["-f", "wanted.yaml"][..], &["./site.oci.tar"]] {
+        for format in ["mapping", "regsync"] {
+            let done = plan(&scene, format, input).code(1).stderr_has("left out: ").stderr_has("ns/index:v1");
+            assert!(!done.stdout.contains("ns/index"), "{done}");
+            assert!(done.stdout.contains("ops/run"), "{done}");
+        }
+    }
+    let document = plan(&scene, "json", &["-f", "wanted.yaml"]).success().json();
+    assert_eq!(image(&document, "reg.test/m/ns/index")["source"], json!({ "kind": "made" }));
+}
+
+#[test]
+fn clusters_learn_both_digests_of_a_rebuilt_catalog() {
+    let scene = Scene::new();
+    let operators = Operators::at(&scene);
+    let (_, index) = operators.catalog(&scene);
+    scene.file("wanted.yaml", &FILTERED.replace("    packages", "    rebuildCatalog: true\n    packages"));
+    scene.barge(&["pack", "-f", "wanted.yaml", "-o", "site.oci.tar"]).run().success();
+    let bundle = Bundle::open(&scene.path("site.oci.tar")).unwrap();
+    let images = &bundle.record().unwrap().images;
+    let new = &images.iter().find(|image| image.part == Part::Catalog).unwrap().root;
+    let (from, to) = (format!("{}/ns/index", scene.a.host()), format!("{}/ns/index", scene.b.host()));
+    scene.barge(&["push", "site.oci.tar", scene.b.host(), "--receipt", "receipt.json"]).run().success();
+    for papers in [&["site.oci.tar", "--registry", scene.b.host()][..], &["receipt.json"]] {
+        let _ = std::fs::remove_dir_all(scene.path("out"));
+        let done = scene.barge(&["resources", "-o", "out"]).args(papers).run().success();
+        done.stderr_has("has another digest at the mirror")
+            .stderr_has(&format!("{from}@{} is {new} now", index.digest));
+        let rows = std::fs::read_to_string(scene.path("out/images.txt")).unwrap();
+        assert!(rows.contains(&format!("{from}@{}\t{to}@{new}\n", index.digest)), "{rows}");
+        assert!(!rows.contains(&format!("{from}@{new}")), "{rows}");
+    }
 }
