@@ -175,6 +175,9 @@ pub fn make(images: &[Mirrored], signatures: &[Signature], options: &Options) ->
     );
     openshift::signatures(signatures, &mut made);
     let elsewhere: Vec<&Mirrored> = images.iter().copied().filter(|image| image.is_elsewhere()).collect();
+    for item in scope::shared(elsewhere.iter().map(|image| (&image.reference.name, &image.target.name))) {
+        made.say(scope::SHARED, &item);
+    }
     engines::registries_conf(&elsewhere, options, &mut made);
     engines::hosts_toml(&elsewhere, options, &mut made);
     engines::registries_yaml(&elsewhere, options, &mut made);

@@ -49,6 +49,24 @@ impl Scopes {
     }
 }
 
+/// What is said of hosts that share a path at a mirror.
+pub const SHARED: &str = "are not told apart at the mirror: containerd, k3s and RKE2 go by host, and find an image of one by \
+                          the same name at another; `--strip-registry=false` at the push keeps hosts apart";
+
+/// Returns the paths of mirrors at which repositories of several hosts lie under their own names, with the hosts; for
+/// pairs of what a repository was called and what it is called there.
+#[must_use]
+pub fn shared<'a>(pairs: impl Iterator<Item = (&'a RepositoryName, &'a RepositoryName)>) -> Vec<String> {
+    let mut hosts: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (source, target) in pairs.filter(|(source, target)| source != target) {
+        if let Some(path) = before(&target.repository, &source.repository) {
+            hosts.entry(joined(&target.registry, path)).or_default().insert(&source.registry);
+        }
+    }
+    let several = hosts.into_iter().filter(|(_, hosts)| hosts.len() > 1);
+    several.map(|(path, hosts)| format!("{} at {path}", Vec::from_iter(hosts).join(", "))).collect()
+}
+
 /// Returns what lies before `path` at the end of another path; none if it does not end so.
 #[must_use]
 pub fn before<'a>(whole: &'a str, path: &str) -> Option<&'a str> {

@@ -140,3 +140,24 @@ fn nothing_is_found_by_the_name_of_what_was_renamed_away() {
         assert_eq!(set["spec"][field], expected, "{file}");
     }
 }
+
+#[test]
+fn hosts_that_share_a_path_at_the_mirror_are_told_with_the_remedy() {
+    let place = Place::new();
+    let mut cargo = Cargo::default();
+    cargo.image(Part::Image, "a.test/team/app:v1", "a.test/team/app:v1", 1);
+    cargo.image(Part::Image, "b.test/team/tool:v1", "b.test/team/tool:v1", 2);
+    cargo.pack(&place.path("site.barge"));
+    let real = RealRegistry::start();
+    let target = format!("{}/site", real.host());
+    let said = format!("a.test, b.test at {target}");
+    let push =
+        |more: &[&str]| barge(["push", "site.barge", &target]).args(more).dir(place.0.path()).run().success();
+    push(&[]).stderr_has(&said).stderr_has("`--strip-registry=false` at the push keeps hosts apart");
+    let apart = ["--strip-registry", "false"];
+    push(&apart).never_says("keeps hosts apart");
+    let paper = ["site.barge", "--registry", &target];
+    place.resources(&paper).success().stderr_has(&said).stderr_has("`--strip-registry=false`");
+    let apart = place.resources(&[&paper[..], &apart].concat()).success().never_says("keeps hosts apart");
+    apart.stdout_has("containerd: certs.d into /etc/containerd, with config_path = /etc/containerd/certs.d");
+}
