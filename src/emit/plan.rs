@@ -39,8 +39,8 @@ pub struct Plan {
     pub entries: Vec<Entry>,
     /// Images that could not be had, with the reason.
     pub failed: Vec<(String, String)>,
-    /// Whether attached content is wanted.
-    pub attachments: bool,
+    /// Which attached content is wanted.
+    pub attachments: Attachments,
     /// What people should know, whatever the format.
     pub notes: Notes,
 }
@@ -134,7 +134,7 @@ impl Plan {
             destination: options.naming.destination.clone(),
             entries,
             failed: failed.map(|one| (one.name.to_string(), chain(&*one.error))).collect(),
-            attachments: prepared.attachments() != Attachments::None,
+            attachments: prepared.attachments(),
             notes,
         })
     }
