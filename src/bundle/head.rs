@@ -254,16 +254,21 @@ fn image_entry(graph: &Graph, image: &Image) -> ImageEntry {
         subject: graph.digest(attachment.subject).clone(),
         tag: attachment.tag.clone(),
     });
+    let root = graph.digest(image.root);
+    // What a reference meant stays true of an image that was changed since, here or where it was packed before.
+    let is_root = |change: &&Change| change.image == image.name && change.new == *root;
+    let old = graph.changed.iter().find(is_root).map_or(root, |change| &change.old);
+    let meant = |reference: Reference| Reference {
+        digest: Some(reference.digest.clone().unwrap_or_else(|| old.clone())),
+        ..reference
+    };
     ImageEntry {
         attached: attached.collect(),
         name: image.name.clone(),
         part: image.part,
         platforms: graph.image_platforms(image).0,
-        reference: image
-            .reference
-            .clone()
-            .map(|reference| Reference { digest: Some(graph.digest(image.root).clone()), ..reference }),
-        root: graph.digest(image.root).clone(),
+        reference: image.reference.clone().map(meant),
+        root: root.clone(),
     }
 }
 

@@ -44,6 +44,13 @@ impl RegistryArgs {
         self.client_with(Vec::new())
     }
 
+    /// Returns the file with credentials and the folder with certificates, and whether there are credentials beside them.
+    pub fn given(&self) -> (Option<&str>, Option<&str>, bool) {
+        let auth_file = self.authfile.as_deref().and_then(std::path::Path::to_str);
+        let cert_dir = self.cert_dir.as_deref().and_then(std::path::Path::to_str);
+        (auth_file, cert_dir, !self.creds.is_empty())
+    }
+
     /// Makes the client, with what files say of certain registries.
     pub fn client_with(&self, rules: Vec<Rule>) -> Result<Client, Failure> {
         Ok(Client::new(self.options(rules)?)?)

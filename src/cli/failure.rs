@@ -5,6 +5,7 @@ use std::error::Error;
 use barge::chart::ChartError;
 use barge::graph::survey::SurveyError;
 use barge::input::{FileError, InputError, OpenError};
+use barge::oci::reference::NO_LOGIN;
 use barge::pack::PackError;
 use barge::release::ReleaseError;
 use barge::store::StoreError;
@@ -105,7 +106,9 @@ impl From<InputError> for Failure {
             InputError::List(..) | InputError::Empty { .. } => BAD_INPUT,
             _ => 2,
         };
-        Self::new(code, "input", &error)
+        let failure = Self::new(code, "input", &error);
+        let has_login = failure.causes.iter().any(|cause| cause.contains(NO_LOGIN));
+        if has_login { failure.hint(super::naming::LOGIN) } else { failure }
     }
 }
 

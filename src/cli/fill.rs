@@ -7,6 +7,7 @@ use barge::input::{
     ChartOrder, ChartPlace, Fill, InputError, Opened, Opener, Order, ReleaseOrder, parse_argument, read_list,
     read_order,
 };
+use barge::oci::reference::shown;
 use barge::oci::{Platform, RepositoryName};
 use barge::pack::Asked;
 use barge::push::sparse::Policy;
@@ -206,7 +207,7 @@ impl Orders {
                 .strip_prefix("docker://")
                 .unwrap_or(text)
                 .parse()
-                .map_err(|error| Failure::new(2, "input", &InputError::Reference(text.clone(), error)))?;
+                .map_err(|error| Failure::new(2, "input", &InputError::Reference(shown(&text), error)))?;
             opener.add_all_tags(&name)?;
         }
         let fill = Fill { platforms: platforms.to_vec(), ..self.fill.clone() };
@@ -226,7 +227,7 @@ impl Orders {
 fn chart(text: &str) -> Result<ChartOrder, Failure> {
     let place = match text.strip_prefix("oci://") {
         Some(reference) => ChartPlace::Registry(
-            reference.parse().map_err(|error| InputError::Reference(text.to_owned(), error))?,
+            reference.parse().map_err(|error| InputError::Reference(shown(text), error))?,
         ),
         None if text.contains("://") => {
             return Err(Failure::usage(format!("`{text}` is neither a path nor a chart of a registry")).hint(

@@ -5,6 +5,9 @@ use barge::push::names::{Destination, MapRule, Naming, NamingError};
 
 use super::failure::Failure;
 
+/// Where credentials are given.
+pub const LOGIN: &str = "log in with --authfile FILE or --creds USER:PASSWORD";
+
 /// How images are named at the target.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Target")]
@@ -40,5 +43,11 @@ impl NamingArgs {
 
 /// Reads the registry and the path below it.
 pub fn destination(text: &str) -> Result<Destination, Failure> {
-    text.parse().map_err(|error: NamingError| Failure::new(2, "input", &error))
+    text.parse().map_err(|error: NamingError| {
+        let failure = Failure::new(2, "input", &error);
+        match error {
+            NamingError::Login(_) => failure.hint(LOGIN),
+            _ => failure,
+        }
+    })
 }

@@ -8,6 +8,7 @@ use barge::oci::Platform;
 use barge::pack::{Asked, HoldsNothing, Leftover, Options as Packing, Output, Prepared, Relied, Warning};
 use barge::push::sparse::Policy;
 use barge::select::{Attachments, Wanted};
+use barge::store::registry::Rule;
 use serde_json::json;
 
 use super::args::{RegistryArgs, parse_platform};
@@ -120,6 +121,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         let cause = "read through mirrors here; the other tool has to know of them itself";
         plan.notes.add(cause, rule.prefix.clone());
     }
+    note_access(args, &rules, &mut plan);
     // These were told when they came up, and belong to the document too.
     for (cause, items) in &warnings {
         for item in items {
@@ -131,7 +133,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
             printer.warning(&note.cause, &note.items);
         }
     };
-    let code = if plan.failed.is_empty() { 0 } else { SOME_FAILED };
+    let mut code = if plan.failed.is_empty() { 0 } else { SOME_FAILED };
     let failed: Vec<String> = plan.failed.iter().map(|(image, why)| format!("{image}: {why}")).collect();
     if !failed.is_empty() {
         printer.warning("could not be had", &failed);
@@ -142,7 +144,8 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         Some(LegArg::ToFilesystem) => Leg::ToFilesystem,
         Some(LegArg::FromFilesystem) => Leg::FromFilesystem,
     };
-    let context = Context { leg, insecure: &is_insecure };
+    let (auth_file, cert_dir, _) = args.registry.given();
+    let context = Context { leg, insecure: &is_insecure, auth_file, cert_dir };
     let written = match args.format {
         FormatArg::Json => {
             let document = json::document(&plan);
@@ -157,8 +160,32 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     };
     let written = written.map_err(|error| failure_of(&error))?;
     tell(&written.notes);
+    if !written.left_out.is_empty() {
+        code = SOME_FAILED;
+    }
     print(&written, code, &failed, printer);
     Ok(code)
+}
+
+/// Notes how sources are reached that the other tool does not know of.
+fn note_access(args: &Args, rules: &[Rule], plan: &mut Plan) {
+    let (auth_file, cert_dir, has_credentials) = args.registry.given();
+    let is_skopeo = args.format == FormatArg::Skopeo;
+    let takes_auth_file = is_skopeo || args.format == FormatArg::Mapping;
+    for (flag, is_lost) in [
+        ("--creds", has_credentials),
+        ("--authfile", auth_file.is_some() && !takes_auth_file),
+        ("--cert-dir", cert_dir.is_some() && !is_skopeo),
+    ] {
+        if is_lost {
+            plan.notes.add("was given to barge; the other tool needs its own", flag);
+        }
+    }
+    for rule in rules.iter().filter(|rule| rule.auth_file.is_some() || rule.cert_dir.is_some()) {
+        let cause =
+            "is reached with credentials or certificates that a file names; the other tool needs its own";
+        plan.notes.add(cause, rule.prefix.clone());
+    }
 }
 
 /// Returns what goes under the tag of an image of which platforms are left out.
@@ -208,6 +235,10 @@ fn print(written: &Written, code: u8, failed: &[String], printer: &Printer) {
         counted(written.images, "image"),
         counted(written.attached, "attachment")
     ));
+    if !written.left_out.is_empty() {
+        let count = counted(written.left_out.len(), "image");
+        printer.note(&format!("PARTIAL: {count} of what was asked for left out: see the warnings above"));
+    }
     printer.note(&format!("next: {}", written.command));
     printer.document(
         "plan",
@@ -217,6 +248,7 @@ fn print(written: &Written, code: u8, failed: &[String], printer: &Printer) {
             "images": written.images,
             "attached": written.attached,
             "failed": failed,
+            "leftOut": written.left_out,
             "notes": written.notes,
             "next": written.command,
         }),

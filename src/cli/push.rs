@@ -9,7 +9,8 @@ mod target;
 use std::path::PathBuf;
 
 use barge::bundle::Held;
-use barge::input::SaidAt;
+use barge::input::{InputError, SaidAt};
+use barge::oci::reference::shown;
 use barge::oci::{Platform, Reference};
 use barge::push::names::Destination;
 use barge::push::source::Everything;
@@ -143,7 +144,7 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
             && text.contains('/')
             && !text.ends_with('/') =>
         {
-            Some(text.parse::<Reference>().map_err(|error| Failure::new(2, "input", &error))?)
+            Some(text.parse::<Reference>().map_err(|error| InputError::Reference(shown(text), error))?)
         }
         _ => None,
     };

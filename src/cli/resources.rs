@@ -132,7 +132,10 @@ fn print(args: &Args, given: &Given, made: &Made, changed: bool, stale: &[String
     for (taker, title) in [
         (Taker::OpenShift, "OpenShift"),
         (Taker::Podman, "podman, CRI-O, skopeo: into /etc/containers"),
-        (Taker::Containerd, "containerd: into its registry config_path, e.g. /etc/containerd"),
+        (
+            Taker::Containerd,
+            "containerd: certs.d into /etc/containerd, with config_path = /etc/containerd/certs.d",
+        ),
         (Taker::Rancher, "k3s, RKE2: into /etc/rancher/k3s or rke2"),
         (Taker::Everybody, "everybody"),
     ] {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::notes::Notes;
 use super::origin::Origin;
 use crate::graph::Part;
 use crate::oci::{Descriptor, Digest, Platform, Reference, RepositoryName, media_type};
@@ -66,6 +67,14 @@ pub struct Attachment {
     pub origin: Arc<Origin>,
 }
 
+impl Attachment {
+    /// Returns whether barge attaches it itself, so that no other tool finds it anywhere.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        matches!(*self.origin, Origin::Made)
+    }
+}
+
 impl Entry {
     /// Returns whether some of the manifests below the root stay behind, and the root goes under the tag all the same.
     #[must_use]
@@ -98,6 +107,16 @@ impl Entry {
         self.attached.iter().filter(|attached| self.travels(attached))
     }
 
+    /// Returns what is attached to manifests that travel and can be found where the image is; the rest is noted.
+    pub fn found(&self, notes: &mut Notes) -> Vec<&Attachment> {
+        let (made, found): (Vec<_>, Vec<_>) = self.travelling().partition(|attached| attached.is_made());
+        for attached in made {
+            let item = format!("{} of {}", attached.descriptor.digest, self.name);
+            notes.add("left out: barge attaches it itself; `barge pack` and `barge push` carry it", item);
+        }
+        found
+    }
+
     /// Returns what is attached to an index that does not travel.
     pub fn orphaned(&self) -> impl Iterator<Item = &Attachment> {
         self.attached.iter().filter(|attached| !self.travels(attached))
@@ -119,11 +138,19 @@ impl Entry {
         }
     }
 
+    /// Returns whether barge changed the image before it travelled, so that no registry has it that was not pushed to.
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
+        let meant = self.reference.as_ref().and_then(|reference| reference.digest.as_ref());
+        meant.is_some_and(|digest| *digest != self.root.digest)
+    }
+
     /// Returns the registry's repository that has the content, or had it when it was packed.
     #[must_use]
     pub fn registry(&self) -> Option<&RepositoryName> {
         match &*self.origin {
             Origin::Registry(name) => Some(name),
+            Origin::Layout(_) if self.is_changed() => None,
             Origin::Layout(_) => self.reference.as_ref().map(|reference| &reference.name),
             Origin::DockerArchive(_) | Origin::Made => None,
         }

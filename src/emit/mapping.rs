@@ -18,7 +18,8 @@ use crate::oci::{Digest, RepositoryName};
 pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
     let mut notes = plan.notes.clone();
     let mut lines = Lines { by_target: BTreeMap::new(), leg: context.leg };
-    let said: Vec<&Entry> = plan.entries.iter().filter(|entry| sayable(entry, &mut notes)).collect();
+    let (said, rest): (Vec<&Entry>, Vec<&Entry>) =
+        plan.entries.iter().partition(|entry| sayable(entry, &mut notes));
     let mut hosts: BTreeSet<&str> = BTreeSet::new();
     for entry in &said {
         let Some(from) = entry.registry() else { continue };
@@ -44,7 +45,9 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
     if said.is_empty() && !plan.entries.is_empty() {
         return Err(PlanError::NothingToSay { format: "a mapping", notes: notes.finish() });
     }
-    let filter = filter(&said, &mut notes);
+    let mut left_out: Vec<String> = rest.into_iter().map(Entry::source).collect();
+    let filter = filter(&said, &mut notes, &mut left_out);
+    left_out.sort();
     let attached = lines.by_target.len() - images;
     if context.leg != Leg::ToFilesystem {
         hosts.insert(&plan.destination.registry);
@@ -52,8 +55,17 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
     if context.leg == Leg::FromFilesystem {
         hosts.retain(|host| *host == plan.destination.registry);
     }
-    let insecure = hosts.iter().any(|host| (context.insecure)(host));
-    let command = command(context.leg, &filter, insecure);
+    let (insecure, secure): (Vec<&str>, Vec<&str>) = hosts.iter().partition(|host| (context.insecure)(host));
+    if !insecure.is_empty() {
+        for host in secure {
+            notes.add(
+                "is spoken to without checking its certificate too, for `oc` has one `--insecure` for all; with \
+                 --leg to-filesystem and --leg from-filesystem each side has its own",
+                host,
+            );
+        }
+    }
+    let command = command(context, &filter, !insecure.is_empty());
     let mut text = format!(
         "# {} and {} for {}",
         counted(images, "image"),
@@ -72,7 +84,7 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
         text.push_str(&line);
         text.push('\n');
     }
-    Ok(Written { text, notes: notes.finish(), images, attached, command })
+    Ok(Written { text, notes: notes.finish(), left_out, images, attached, command })
 }
 
 /// Returns whether a mapping has words for an image, and notes what it has not.
@@ -98,7 +110,7 @@ fn sayable(entry: &Entry, notes: &mut Notes) -> bool {
 
 fn attached(entry: &Entry, lines: &mut Lines, notes: &mut Notes) {
     let mut referrers = 0;
-    for attached in entry.travelling() {
+    for attached in entry.found(notes) {
         let from = match &*attached.origin {
             Origin::Registry(name) => Some(name),
             _ => entry.registry(),
@@ -147,7 +159,7 @@ impl Lines {
 }
 
 /// Returns the regular expression of the platforms that travel: one for all images, for a command has one only.
-fn filter(said: &[&Entry], notes: &mut Notes) -> String {
+fn filter(said: &[&Entry], notes: &mut Notes, left_out: &mut Vec<String>) -> String {
     if !said.iter().any(|entry| entry.is_sparse()) {
         return ".*".to_owned();
     }
@@ -177,6 +189,7 @@ fn filter(said: &[&Entry], notes: &mut Notes) -> String {
             );
         }
         if !some {
+            left_out.push(entry.source());
             notes.add(
                 "left out by `oc image mirror`: none of its platforms passes the filter",
                 entry.name.to_string(),
@@ -192,12 +205,16 @@ fn filter(said: &[&Entry], notes: &mut Notes) -> String {
     }
 }
 
-fn command(leg: Leg, filter: &str, insecure: bool) -> String {
-    let file = match leg {
+fn command(context: &Context<'_>, filter: &str, insecure: bool) -> String {
+    let file = match context.leg {
         Leg::Whole => "images-mapping.txt",
         Leg::ToFilesystem => "images-mapping-to-filesystem.txt --dir=FOLDER",
         Leg::FromFilesystem => "images-mapping-from-filesystem.txt --from-dir=FOLDER",
     };
     let insecure = if insecure { " --insecure" } else { "" };
-    format!("oc image mirror -f {file} --keep-manifest-list --filter-by-os={}{insecure}", quoted(filter))
+    let login = context.auth_file.map_or(String::new(), |file| format!(" -a {}", quoted(file)));
+    format!(
+        "oc image mirror -f {file} --keep-manifest-list --filter-by-os={}{insecure}{login}",
+        quoted(filter)
+    )
 }

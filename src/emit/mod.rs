@@ -50,6 +50,10 @@ pub struct Context<'a> {
     pub leg: Leg,
     /// Tells whether a registry may be spoken to without TLS, or with a certificate that nobody vouches for.
     pub insecure: &'a dyn Fn(&str) -> bool,
+    /// The file with credentials, where one was named.
+    pub auth_file: Option<&'a str>,
+    /// The folder with certificates, where one was named.
+    pub cert_dir: Option<&'a str>,
 }
 
 /// A plan, written down.
@@ -59,6 +63,8 @@ pub struct Written {
     pub text: String,
     /// What people should know: what the format can't say, and what was decided for them.
     pub notes: Vec<Warning>,
+    /// Images that are in the plan and not in the text, sorted.
+    pub left_out: Vec<String>,
     /// How many images the text copies.
     pub images: usize,
     /// How many pieces of attached content the text copies.

@@ -1,5 +1,6 @@
 //! Where the content of an image is, in words that other tools understand.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -89,7 +90,11 @@ fn is_oci_name(name: &str) -> bool {
 }
 
 /// The places that were opened, with what they are to other tools.
-pub struct Places(Vec<(Arc<dyn Source>, Arc<Origin>)>);
+pub struct Places {
+    all: Vec<(Arc<dyn Source>, Arc<Origin>)>,
+    /// What barge attached itself to what they have.
+    made: HashSet<Digest>,
+}
 
 impl Places {
     /// Looks at the places that were opened.
@@ -116,19 +121,22 @@ impl Places {
             };
             places.push((source.clone(), Arc::new(origin)));
         }
-        Ok(Self(places))
+        Ok(Self { all: places, made: opened.made.clone() })
     }
 
     /// Returns a repository, if it is among the places.
     pub(super) fn registry(&self, name: &RepositoryName) -> Option<Arc<Origin>> {
         let is_it = |origin: &Arc<Origin>| matches!(&**origin, Origin::Registry(known) if known == name);
-        self.0.iter().map(|(_, origin)| origin).find(|origin| is_it(origin)).cloned()
+        self.all.iter().map(|(_, origin)| origin).find(|origin| is_it(origin)).cloned()
     }
 
-    /// Returns what a source is to other tools.
-    pub(super) fn origin(&self, source: &Arc<dyn Source>) -> Arc<Origin> {
+    /// Returns what the source of some content is to other tools.
+    pub(super) fn origin(&self, source: &Arc<dyn Source>, digest: &Digest) -> Arc<Origin> {
+        if self.made.contains(digest) {
+            return Arc::new(Origin::Made);
+        }
         let is_it = |known: &Arc<dyn Source>| std::ptr::addr_eq(Arc::as_ptr(known), Arc::as_ptr(source));
-        let found = self.0.iter().find(|(known, _)| is_it(known));
+        let found = self.all.iter().find(|(known, _)| is_it(known));
         found.map_or_else(|| Arc::new(Origin::Made), |(_, origin)| origin.clone())
     }
 }

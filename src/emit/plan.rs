@@ -39,8 +39,8 @@ pub struct Plan {
     pub entries: Vec<Entry>,
     /// Images that could not be had, with the reason.
     pub failed: Vec<(String, String)>,
-    /// Whether attached content is wanted.
-    pub attachments: bool,
+    /// Which attached content is wanted.
+    pub attachments: Attachments,
     /// What people should know, whatever the format.
     pub notes: Notes,
 }
@@ -134,7 +134,7 @@ impl Plan {
             destination: options.naming.destination.clone(),
             entries,
             failed: failed.map(|one| (one.name.to_string(), chain(&*one.error))).collect(),
-            attachments: prepared.attachments() != Attachments::None,
+            attachments: prepared.attachments(),
             notes,
         })
     }
@@ -142,7 +142,7 @@ impl Plan {
 
 fn entry(prepared: &Prepared, places: &Places, image: &Image) -> Result<Entry, PlanError> {
     let graph = &prepared.graph;
-    let origin = |id: NodeId| places.origin(prepared.source(graph.node(id)));
+    let origin = |id: NodeId| places.origin(prepared.source(graph.node(id)), graph.digest(id));
     let (platforms, left_out) = graph.image_platforms(image);
     let attached =
         image.attached.iter().filter(|attached| graph.node(attached.node).presence == Presence::Shipped);

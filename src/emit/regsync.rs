@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::entry::Entry;
 use super::{Context, Notes, Origin, Plan, PlanError, Written, counted};
+use crate::select::Attachments;
 use crate::store::registry::is_loopback;
 
 /// Writes a plan as a configuration.
@@ -19,11 +20,15 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
     let mut notes = plan.notes.clone();
     let mut entries = String::new();
     let mut hosts: BTreeSet<&str> = BTreeSet::from([plan.destination.registry.as_str()]);
-    let (mut images, mut attached) = (0, 0);
+    let (mut images, mut attached, mut left_out) = (0, 0, Vec::new());
     for entry in &plan.entries {
-        let Some(source) = source(entry, &mut notes) else { continue };
+        let Some(source) = source(entry, &mut notes) else {
+            left_out.push(entry.source());
+            continue;
+        };
         images += 1;
-        attached += entry.travelling().count();
+        let found = entry.found(&mut notes);
+        let tagged = found.iter().filter(|attached| attached.tag.is_some()).count();
         hosts.extend(entry.registry().map(|name| name.registry.as_str()));
         entries.push_str(&format!(
             "  - source: {}\n    target: {}\n",
@@ -49,8 +54,23 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
         for orphan in entry.orphaned() {
             notes.add(super::skopeo::ORPHANED, format!("{} of {}", orphan.descriptor.digest, entry.name));
         }
-        if plan.attachments {
-            entries.push_str("    referrers: true\n    digestTags: true\n");
+        match plan.attachments {
+            Attachments::All => {
+                attached += found.len();
+                entries.push_str("    referrers: true\n    digestTags: true\n");
+            }
+            Attachments::Signatures => {
+                attached += tagged;
+                // Whatever is attached by a tag goes with that; of referrers, only all could.
+                entries.push_str("    digestTags: true\n");
+                if found.len() > tagged {
+                    notes.add(
+                        "left out: regsync copies all referrers or none; `barge mirror` copies signatures alone",
+                        format!("{}: {}", entry.name, counted(found.len() - tagged, "referrer")),
+                    );
+                }
+            }
+            Attachments::None => {}
         }
     }
     if images == 0 && !plan.entries.is_empty() {
@@ -70,7 +90,8 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
     }
     text.push_str(if images == 0 { "sync: []\n" } else { "sync:\n" });
     text.push_str(&entries);
-    Ok(Written { text, notes: notes.finish(), images, attached, command })
+    left_out.sort();
+    Ok(Written { text, notes: notes.finish(), left_out, images, attached, command })
 }
 
 /// Returns the source of an image, or notes why there is none.

@@ -8,7 +8,8 @@
 //! Names from outside become quoted words; what goes between double quotes beside `$folder` has the letters of
 //! repositories and tags only.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 
 use super::entry::{Attachment, Entry, is_oci};
 use super::shell::quoted;
@@ -34,19 +35,24 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
         notes: plan.notes.clone(),
     };
     let (mut images, mut attached) = (0, 0);
-    let mut said = Vec::new();
+    let (mut said, mut left_out) = (Vec::new(), Vec::new());
     for entry in &plan.entries {
         match script.image(entry) {
             Ok(()) => {
                 images += 1;
                 said.push(entry);
             }
-            Err(why) => script.notes.add(format!("left out: {why}"), entry.source()),
+            Err(why) => {
+                script.notes.add(format!("left out: {why}"), entry.source());
+                left_out.push(entry.source());
+            }
         }
     }
-    for entry in said {
+    for entry in &said {
         attached += script.attached(entry);
     }
+    layouts(&said, &mut script.notes);
+    left_out.sort();
     if images == 0 && !plan.entries.is_empty() {
         return Err(PlanError::NothingToSay { format: "a script for skopeo", notes: script.notes.finish() });
     }
@@ -82,7 +88,28 @@ pub fn write(plan: &Plan, context: &Context<'_>) -> Result<Written, PlanError> {
         text.push_str(line);
         text.push('\n');
     }
-    Ok(Written { text, notes: script.notes.finish(), images, attached, command })
+    Ok(Written { text, notes: script.notes.finish(), left_out, images, attached, command })
+}
+
+/// Says what those who run the script have to know of the files it reads.
+fn layouts(said: &[&Entry], notes: &mut Notes) {
+    let mut count: BTreeMap<&Path, usize> = BTreeMap::new();
+    for entry in said {
+        let Origin::Layout(layout) = &*entry.origin else { continue };
+        let path = layout.path.display().to_string();
+        if layout.path.is_relative() {
+            notes.add("is found from the folder in which the plan was made: run the script there", path);
+        }
+        if layout.is_archive {
+            *count.entry(&layout.path).or_default() += 1;
+        }
+    }
+    for (path, count) in count.into_iter().filter(|(_, count)| *count > 1) {
+        notes.add(
+            "may be unpacked whole for every image, which skopeo does; `barge push` reads it once",
+            format!("{} with {count} images", path.display()),
+        );
+    }
 }
 
 /// How much of an image one line copies.
@@ -190,7 +217,7 @@ impl Script<'_> {
 
     fn attached(&mut self, entry: &Entry) -> usize {
         let (mut copied, mut referrers) = (0, 0);
-        for attached in entry.travelling() {
+        for attached in entry.found(&mut self.notes) {
             match &attached.tag {
                 Some(tag) => copied += usize::from(self.attached_tag(entry, attached, tag)),
                 None => referrers += 1,
@@ -253,6 +280,13 @@ impl Script<'_> {
             words.extend(copy.is_oci.then(|| blobs("src")));
         } else if insecure(copy.from_host) {
             words.push("--src-tls-verify=false".to_owned());
+        }
+        if self.context.leg != Leg::FromFilesystem && copy.from_host.is_some() {
+            let given =
+                [("--src-authfile", self.context.auth_file), ("--src-cert-dir", self.context.cert_dir)];
+            words.extend(
+                given.into_iter().filter_map(|(flag, path)| Some(format!("{flag} {}", quoted(path?)))),
+            );
         }
         if self.context.leg == Leg::ToFilesystem {
             words.extend(copy.is_oci.then(|| blobs("dest")));

@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use crate::oci::reference::ReferenceError;
+use crate::oci::reference::{ReferenceError, shown};
 use crate::oci::{Reference, RepositoryName};
 
 /// Suffixes by which an argument without a transport is a file.
@@ -138,7 +138,7 @@ pub fn parse_argument(text: &str) -> Result<Argument, InputError> {
         OTHER_TRANSPORTS.iter().find(|(transport, _)| source.starts_with(transport))
     {
         let transport = (*transport).to_owned();
-        return Err(InputError::Transport { text: text.to_owned(), transport, instead });
+        return Err(InputError::Transport { text: shown(text), transport, instead });
     }
     let in_file = |rest: &str, place: fn(PathBuf) -> Place| {
         let (path, selector) = match rest.split_once(':') {
@@ -177,7 +177,7 @@ pub fn parse_argument(text: &str) -> Result<Argument, InputError> {
 }
 
 fn reference(text: &str) -> Result<Reference, InputError> {
-    text.parse().map_err(|error| InputError::Reference(text.to_owned(), error))
+    text.parse().map_err(|error| InputError::Reference(shown(text), error))
 }
 
 /// Reads a list: an argument a line, `#` starts a comment, empty lines are skipped.

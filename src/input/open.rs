@@ -1,6 +1,6 @@
 //! Opening the places that arguments name, and finding what is to be taken from each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::argument::{Argument, InputError, Place};
@@ -50,6 +50,8 @@ pub struct Opened {
     pub bundles: HashMap<usize, Arc<Bundle>>,
     /// What was named to open them, by their number; nothing for what barge made itself.
     pub places: HashMap<usize, Place>,
+    /// Manifests that barge attached itself to what is at a place, which does not have them.
+    pub made: HashSet<Digest>,
     /// The arguments themselves, in words that say the same for the same meaning.
     pub arguments: Vec<String>,
     /// What people should know, e.g. that a manifest was made.
@@ -238,8 +240,28 @@ impl<'a> Opener<'a> {
         let blocked = std::mem::take(&mut self.blocked);
         leave_out(&mut self.opened, &blocked);
         join(&mut self.opened.wishes);
-        let places = self.places.into_iter().map(|(place, at)| (at, place)).collect();
-        Opened { places, ..self.opened }
+        self.keep_old();
+        self.opened.places.extend(self.places.into_iter().map(|(place, at)| (at, place)));
+        self.opened
+    }
+
+    /// Gives the references of changed images the digests that they meant: what travels was never at the source.
+    fn keep_old(&mut self) {
+        let Opened { wishes, changed, .. } = &mut self.opened;
+        for wish in wishes.iter_mut() {
+            let is_it =
+                |change: &&Change| change.image == wish.name && change.new.to_string() == wish.selector;
+            let old = changed.iter().find(is_it).map(|change| change.old.clone());
+            if let (Some(reference), Some(old)) = (&mut wish.reference, old) {
+                reference.digest = Some(old);
+            }
+        }
+    }
+
+    /// Returns what was named to open a source; none for what barge made itself.
+    pub(super) fn place(&self, source: usize) -> Option<Place> {
+        let named = self.places.iter().find(|(_, at)| **at == source).map(|(place, _)| place.clone());
+        named.or_else(|| self.opened.places.get(&source).cloned())
     }
 
     pub(super) fn registry(&mut self, name: &RepositoryName) -> usize {

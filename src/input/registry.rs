@@ -12,7 +12,7 @@ use super::is_attached_tag;
 use super::open::OpenError;
 use crate::graph::Part;
 use crate::graph::survey::Wish;
-use crate::oci::reference::{is_host, is_repository};
+use crate::oci::reference::{is_host, is_repository, shown};
 use crate::oci::{Reference, RepositoryName};
 use crate::store::registry::{Access, Client};
 use crate::store::{Source, StoreError};
@@ -134,18 +134,18 @@ impl RegistryArgument {
         if let Some((transport, instead)) = OTHER_TRANSPORTS.iter().find(|(other, _)| text.starts_with(other))
         {
             let transport = (*transport).to_owned();
-            return Err(InputError::Transport { text: text.to_owned(), transport, instead });
+            return Err(InputError::Transport { text: shown(text), transport, instead });
         }
         let stripped = text.strip_prefix("docker://");
         let of_file = ["oci:", "oci-archive:", "docker-archive:"];
         if stripped.is_none() && (is_file(text) || of_file.iter().any(|start| text.starts_with(start))) {
-            return Err(InputError::NoRegistry(text.to_owned()));
+            return Err(InputError::NoRegistry(shown(text)));
         }
         let text = stripped.unwrap_or(text);
         if let Some(rest) = text.strip_suffix('/') {
             let (registry, prefix) = rest.split_once('/').unwrap_or((rest, ""));
             if rest.ends_with('/') || !is_host(registry) || !(prefix.is_empty() || is_repository(prefix)) {
-                return Err(InputError::NoRegistry(text.to_owned()));
+                return Err(InputError::NoRegistry(shown(text)));
             }
             let place = RegistryPlace { registry: registry.to_owned(), prefix: prefix.to_owned() };
             return Ok(Self::Registry(place));
@@ -153,8 +153,7 @@ impl RegistryArgument {
         if !text.contains(['/', '@']) && is_host(text) && looks_like_registry(text) {
             return Ok(Self::Registry(RegistryPlace { registry: text.to_owned(), prefix: String::new() }));
         }
-        let reference: Reference =
-            text.parse().map_err(|error| InputError::Reference(text.to_owned(), error))?;
+        let reference: Reference = text.parse().map_err(|error| InputError::Reference(shown(text), error))?;
         Ok(match (&reference.tag, &reference.digest) {
             (None, None) => Self::Repository(reference.name),
             _ => Self::Image(reference),

@@ -137,6 +137,9 @@ impl FromStr for Reference {
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let malformed = |why| ReferenceError::Malformed { text: text.chars().take(300).collect(), why };
+        if let Some(text) = without_login(text) {
+            return Err(ReferenceError::Malformed { text, why: NO_LOGIN });
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
                 let digest = digest.parse().map_err(|source| ReferenceError::Digest {
@@ -171,6 +174,9 @@ impl FromStr for RepositoryName {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
+        if let Some(text) = without_login(text) {
+            return Err(ReferenceError::Malformed { text, why: NO_LOGIN });
+        }
         parse_name(text)
             .map_err(|why| ReferenceError::Malformed { text: text.chars().take(300).collect(), why })
     }
@@ -195,6 +201,29 @@ fn parse_name(name: &str) -> Result<RepositoryName, &'static str> {
         return Err("a repository is lowercase words of letters, digits, `.`, `_` and `-`, joined by `/`");
     }
     Ok(RepositoryName { registry: registry.to_owned(), repository })
+}
+
+/// What is said of names with credentials in them.
+pub const NO_LOGIN: &str = "a user and a password are no part of a name";
+
+/// Returns a name without the user and password that stand before an `@` in it, which must not be shown; none if there are
+/// none. A digest stands after an `@` too.
+#[must_use]
+pub fn without_login(text: &str) -> Option<String> {
+    let is_digest = |rest: &str| ["sha256", "sha512"].iter().any(|algorithm| rest.starts_with(algorithm));
+    let end = match text.rfind('@') {
+        Some(at) if is_digest(&text[at + 1..]) => at,
+        _ => text.len(),
+    };
+    let (login, name) = text[..end].rsplit_once('@')?;
+    let has_password = login.contains(':') && !name.is_empty();
+    has_password.then(|| format!("\u{2026}@{name}{}", &text[end..]).chars().take(300).collect())
+}
+
+/// Returns a text that is to be a name as it may be shown.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    without_login(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// Tells whether the first component of a name is a host: the rule of distribution's `reference` package.

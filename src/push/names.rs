@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::oci::reference::{is_host, is_repository};
+use crate::oci::reference::{NO_LOGIN, is_host, is_repository, without_login};
 use crate::oci::{Digest, Reference, RepositoryName};
 
 /// A place at a registry below which repositories go: `REGISTRY[/PREFIX]`.
@@ -44,6 +44,9 @@ pub enum NamingError {
     /// Not a registry with an optional path.
     #[error("`{0}` is not a registry (expected HOST[:PORT][/PREFIX])")]
     Destination(String),
+    /// Credentials in the name of a registry, which is without them here.
+    #[error("`{0}` is not a registry: {NO_LOGIN}")]
+    Login(String),
     /// Not a rule.
     #[error("`{0}` is not a renaming rule (expected SOURCE=TARGET, both paths)")]
     Rule(String),
@@ -81,6 +84,9 @@ impl std::str::FromStr for Destination {
     type Err = NamingError;
 
     fn from_str(text: &str) -> Result<Self, NamingError> {
+        if let Some(text) = without_login(text) {
+            return Err(NamingError::Login(text));
+        }
         let wrong = || NamingError::Destination(text.chars().take(200).collect());
         let rest = text.strip_prefix("docker://").unwrap_or(text).trim_end_matches('/');
         let (registry, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -213,6 +219,21 @@ mod tests {
 
     fn target(naming: &Naming, image: &str) -> String {
         naming.target(&image.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn a_password_in_the_name_of_a_registry_is_never_repeated() {
+        for text in
+            ["me:s3cret@reg.test:5000/m", "docker://me:s3@cret@reg.test", "https://me:s3cret@reg.test"]
+        {
+            let error = text.parse::<Destination>().unwrap_err().to_string();
+            assert!(error.contains("@reg.test") && !error.contains("cret@"), "{error}");
+            let error = format!("{text}/app:v1").parse::<Reference>().unwrap_err().to_string();
+            assert!(error.contains("@reg.test") && !error.contains("cret@"), "{error}");
+        }
+        for fine in ["r.test/a:v1@sha256:short", "r.test/a@sha256:short"] {
+            assert!(fine.parse::<Reference>().unwrap_err().to_string().contains(fine));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod files;
 mod parts;
+mod planned;
 mod rules;
 
 use std::collections::BTreeMap;

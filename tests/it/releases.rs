@@ -198,10 +198,10 @@ fn what_is_no_release_is_refused_by_name() {
 }
 
 /// A key of `gpg`, and what it signs.
-struct Signer(tempfile::TempDir);
+pub struct Signer(tempfile::TempDir);
 
 impl Signer {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let signer = Self(tempfile::tempdir().unwrap());
         let batch = ["--quick-generate-key", "tester@registry.example", "ed25519", "sign", "never"];
         signer.gpg(&["--passphrase", ""], &batch);
@@ -218,7 +218,7 @@ impl Signer {
     }
 
     /// Writes a signature that says it is about an image.
-    fn sign(&self, about: &Digest, file: &str, options: &[&str]) -> PathBuf {
+    pub fn sign(&self, about: &Digest, file: &str, options: &[&str]) -> PathBuf {
         let payload = json!({
             "critical": {
                 "type": "atomic container signature",

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use barge::emit::resources::scope::{SHARED, shared};
+use barge::graph::Part;
 use barge::graph::survey::Failure as Unread;
 use barge::inventory::Inventory;
 use barge::push::report::{ImageOutcome, ImageReport, Report};
@@ -87,6 +89,12 @@ impl Job<'_> {
             counted(counts.tags_written as usize, "tag"),
             duration(began.elapsed()),
         ));
+        let carried = report.images.iter().filter(|image| image.part != Part::Chart);
+        let old_name = |image: &'_ ImageReport| image.reference.as_ref().unwrap_or(&image.name).name.clone();
+        let pairs: Vec<_> = carried.map(|image| (old_name(image), &image.target.name)).collect();
+        for item in shared(pairs.iter().map(|(source, target)| (source, *target))) {
+            printer.note(&format!("note: {item} {SHARED}"));
+        }
         let top_up = match &self.papers {
             Some(papers) => {
                 papers.print_state(self, report, printer);

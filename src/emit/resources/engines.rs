@@ -74,8 +74,10 @@ pub(super) fn hosts_toml(images: &[&Mirrored], options: &Options, made: &mut Mad
         .map(|image| (image.target.name.to_string(), image.reference.name.to_string()))
         .collect();
     let mut hosts: BTreeMap<&str, Prefixes<'_>> = BTreeMap::new();
+    let mut all: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for image in images {
         let (source, target) = (&image.reference.name, &image.target.name);
+        all.entry(&source.registry).or_default().insert(&source.repository);
         match before(&target.repository, &source.repository) {
             Some(path) => {
                 let prefixes = hosts.entry(&source.registry).or_default();
@@ -88,8 +90,8 @@ pub(super) fn hosts_toml(images: &[&Mirrored], options: &Options, made: &mut Mad
         }
     }
     for (host, prefixes) in hosts {
-        let repositories: BTreeSet<&str> =
-            prefixes.values().flatten().map(|image| image.reference.name.repository.as_str()).collect();
+        // Those that are renamed too: they are looked for all the same.
+        let repositories = all.get(host).cloned().unwrap_or_default();
         // What is at most places comes first: it is asked first.
         let mut order: Vec<(&(&str, &str), &Vec<&Mirrored>)> = prefixes.iter().collect();
         order.sort_by_key(|(prefix, images)| (std::cmp::Reverse(images.len()), **prefix));

@@ -190,7 +190,7 @@ pub fn read(papers: &[Paper], names: &Names) -> Result<Given, GivenError> {
         let entries = merge(lots, &mut given);
         let targets = naming.targets(entries.iter().map(|entry| (&entry.name, &entry.root)))?;
         for (entry, target) in entries.into_iter().zip(targets) {
-            let (root, now) = (entry.root.clone(), entry.root);
+            let (root, now) = (meant(entry.reference.as_ref(), &entry.root), entry.root);
             let reference = entry.reference.unwrap_or(entry.name);
             let key = (without_digest(&reference), target.clone());
             found.insert(key, Mirrored { reference, target, root, now, part: entry.part });
@@ -215,6 +215,11 @@ pub fn read(papers: &[Paper], names: &Names) -> Result<Given, GivenError> {
     given.left_out.retain(|target, _| !in_place.contains(target));
     read_signatures(papers, &mut given)?;
     Ok(given)
+}
+
+/// Returns the digest that an image had where it was pulled, of which `root` may be a changed copy.
+fn meant(reference: Option<&Reference>, root: &Digest) -> Digest {
+    reference.and_then(|reference| reference.digest.as_ref()).unwrap_or(root).clone()
 }
 
 /// Returns what keeps references apart: what a tag meant when it was pulled is no name.
@@ -257,7 +262,8 @@ fn take_receipt(
         }
         let reference = row.reference.clone().unwrap_or_else(|| image.clone());
         let now = row.new_root.clone().unwrap_or_else(|| row.root.clone());
-        let mirrored = Mirrored { reference, target, root: row.root.clone(), now, part: row.part };
+        let root = meant(row.reference.as_ref(), &row.root);
+        let mirrored = Mirrored { reference, target, root, now, part: row.part };
         found.insert((without_digest(&mirrored.reference), mirrored.target.clone()), mirrored);
     }
     Ok(())

@@ -28,7 +28,7 @@ pub struct Mirrored {
     pub reference: Reference,
     /// Its name at the mirror.
     pub target: Reference,
-    /// Its root as it travelled.
+    /// Its root where it was pulled, which a rebuilt catalog does not have any more.
     pub root: Digest,
     /// Its root at the mirror.
     pub now: Digest,
@@ -175,6 +175,9 @@ pub fn make(images: &[Mirrored], signatures: &[Signature], options: &Options) ->
     );
     openshift::signatures(signatures, &mut made);
     let elsewhere: Vec<&Mirrored> = images.iter().copied().filter(|image| image.is_elsewhere()).collect();
+    for item in scope::shared(elsewhere.iter().map(|image| (&image.reference.name, &image.target.name))) {
+        made.say(scope::SHARED, &item);
+    }
     engines::registries_conf(&elsewhere, options, &mut made);
     engines::hosts_toml(&elsewhere, options, &mut made);
     engines::registries_yaml(&elsewhere, options, &mut made);
@@ -191,8 +194,11 @@ fn say_of(image: &Mirrored, made: &mut Made) {
             &format!("{}@{} is {} now", image.reference.name, image.root, image.now),
         );
     }
+    // What went without its tag was named by tag and digest, and its digest answers.
+    let is_by_digest = image.target.tag.is_none() && image.answers_digest();
     if let Some(tag) = &image.reference.tag
         && !image.answers_tag()
+        && !is_by_digest
     {
         made.say(
             "does not have its tag at the mirror, and mirrors rename no tags: pull it by its digest, or by its new name",
@@ -206,11 +212,13 @@ fn list(images: &BTreeSet<&Mirrored>) -> File {
     let mut rows = BTreeSet::new();
     for image in images {
         let (old, new) = (&image.reference.name, &image.target.name);
-        if let Some(tag) = &image.reference.tag {
+        // Several images that are pinned by digest may have one tag beside it: it says nothing of any of them.
+        let tag = image.reference.tag.as_ref().filter(|_| image.target.tag.is_some());
+        if let Some(tag) = tag {
             rows.insert(format!("{old}:{tag}\t{}", image.pulled_by()));
         }
         // By the old digest nothing is found any more where it changed: what is pinned needs the new one.
-        if image.reference.tag.is_none() || !image.answers_digest() {
+        if tag.is_none() || !image.answers_digest() {
             rows.insert(format!("{old}@{}\t{new}@{}", image.root, image.now));
         }
     }

@@ -1,7 +1,7 @@
 //! The resources of `OpenShift` clusters: mirror sets or content source policies, catalogs, signatures of releases.
 //!
 //! A set for each of release, operators and everything else, so that one can be taken without the others. Digest mirrors
-//! hold what has a digest, and all images of releases; tag mirrors what is not pulled by digest alone. Catalogs are in
+//! hold everything that has its digest at the mirror, whatever it was pulled by; tag mirrors what has its tag there. Catalogs are in
 //! neither: a cluster is told of them by their names at the mirror.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -68,14 +68,6 @@ fn group(part: Part) -> &'static str {
     }
 }
 
-impl Mirrored {
-    /// Returns whether digest mirrors hold it.
-    fn is_by_digest(&self) -> bool {
-        let is_of_release = matches!(self.part, Part::Release | Part::Component);
-        self.answers_digest() && (self.reference.digest.is_some() || is_of_release)
-    }
-}
-
 /// Makes the mirror sets, or the policies of versions that have no sets.
 pub(super) fn mirrors(images: &[&Mirrored], scopes: &Scopes, options: &Options, made: &mut Made) {
     let is_old = options.openshift.is_some_and(|version| version < OpenShift::MIRROR_SETS);
@@ -85,9 +77,8 @@ pub(super) fn mirrors(images: &[&Mirrored], scopes: &Scopes, options: &Options, 
         for image in images {
             let is_meant = match form.is_by_tag {
                 true => image.answers_tag(),
-                // Policies are all that old versions have: whatever can be pulled by digest is in them.
-                false if is_old => image.answers_digest(),
-                false => image.is_by_digest(),
+                // What is pulled by tag today too: pods are pinned later, and more mirrors do no harm.
+                false => image.answers_digest(),
             };
             let Some((source, mirror)) = scopes.entry(&image.reference.name, &image.target.name) else {
                 continue;

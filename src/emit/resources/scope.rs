@@ -49,6 +49,24 @@ impl Scopes {
     }
 }
 
+/// What is said of hosts that share a path at a mirror.
+pub const SHARED: &str = "are not told apart at the mirror: containerd, k3s and RKE2 go by host, and find an image of one by \
+                          the same name at another; `--strip-registry=false` at the push keeps hosts apart";
+
+/// Returns the paths of mirrors at which repositories of several hosts lie under their own names, with the hosts; for
+/// pairs of what a repository was called and what it is called there.
+#[must_use]
+pub fn shared<'a>(pairs: impl Iterator<Item = (&'a RepositoryName, &'a RepositoryName)>) -> Vec<String> {
+    let mut hosts: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for (source, target) in pairs.filter(|(source, target)| source != target) {
+        if let Some(path) = before(&target.repository, &source.repository) {
+            hosts.entry(joined(&target.registry, path)).or_default().insert(&source.registry);
+        }
+    }
+    let several = hosts.into_iter().filter(|(_, hosts)| hosts.len() > 1);
+    several.map(|(path, hosts)| format!("{} at {path}", Vec::from_iter(hosts).join(", "))).collect()
+}
+
 /// Returns what lies before `path` at the end of another path; none if it does not end so.
 #[must_use]
 pub fn before<'a>(whole: &'a str, path: &str) -> Option<&'a str> {
@@ -74,8 +92,13 @@ fn namespace(source: &RepositoryName, target: &RepositoryName) -> Option<Entry> 
     Some((parent(source), parent(target)))
 }
 
-/// Returns whether something else lies below a mirror than the source says; `by_target` has targets with their sources.
+/// Returns whether something else lies at or below a mirror than the source says; `by_target` has targets with their
+/// sources.
 fn is_mixed((source, mirror): &Entry, by_target: &BTreeSet<(String, String)>) -> bool {
+    let mut here = by_target.range((mirror.clone(), String::new())..).take_while(|(to, _)| to == mirror);
+    if here.any(|(_, from)| from != source) {
+        return true;
+    }
     let start = format!("{mirror}/");
     by_target
         .range((start.clone(), String::new())..)
@@ -124,6 +147,21 @@ mod tests {
         // The namespace of another repository has the name of this one.
         let found = scopes(&[("reg.test/ns/a", "dst.test/ns/a"), ("reg.test/ns/a/b", "dst.test/ns/a/b")]);
         assert_eq!(found, entries(&[("reg.test/ns/a", "dst.test/ns/a"), ("reg.test/ns/a", "dst.test/ns/a")]));
+    }
+
+    #[test]
+    fn a_namespace_whose_own_name_another_repository_has_at_the_mirror_is_none() {
+        let found = scopes(&[
+            ("a.test/ns/a", "dst.test/other"),
+            ("a.test/ns/a/b", "dst.test/ns/a/b"),
+            ("b.test/a/x", "dst.test/ns/a"),
+        ]);
+        let expected = [
+            ("a.test/ns/a", "dst.test/other"),
+            ("a.test/ns/a/b", "dst.test/ns/a/b"),
+            ("b.test/a/x", "dst.test/ns/a"),
+        ];
+        assert_eq!(found, entries(&expected));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::graph::{Change, Part};
 use crate::input::argument::InputError;
 use crate::input::open::{OpenError, Opener, Said};
 use crate::input::order::CatalogOrder;
+use crate::oci::reference::shown;
 use crate::oci::{Descriptor, Platform, Reference};
 use crate::store::Source;
 
@@ -36,7 +37,7 @@ impl Opener<'_> {
             .push(format!("catalog {} {} {:?} {}", wish.name, root.digest, order.filter, order.rebuild));
         let name = wish.name.clone();
         for text in selection.images() {
-            let unusable = |source| OpenError::Input(InputError::Reference(text.clone(), source));
+            let unusable = |source| OpenError::Input(InputError::Reference(shown(&text), source));
             let reference: Reference = text.parse().map_err(unusable)?;
             self.add_reference(&reference, Part::Operator, said);
         }
@@ -72,7 +73,7 @@ impl Opener<'_> {
         self.opened.arguments.push(format!("rebuilt {}", rebuilt.root.digest));
         let selector = rebuilt.root.digest.to_string();
         let (name, has_changed) = (wish.name.clone(), !rebuilt.changed.is_empty());
-        let source = if has_changed { self.made(rebuilt.source) } else { wish.source };
+        let source = if has_changed { self.made(rebuilt.source, None) } else { wish.source };
         // What was pulled was another image.
         self.wish(Wish { source, selector, part: Part::Catalog, ..wish }, said);
         let changes = rebuilt.changed.into_iter();

@@ -9,7 +9,7 @@ use crate::graph::survey::Wish;
 use crate::input::argument::{Argument, Place};
 use crate::input::open::{OpenError, Opener, Said};
 use crate::input::order::{ChartOrder, ReleaseOrder};
-use crate::oci::{Descriptor, Reference};
+use crate::oci::{Descriptor, Digest, Reference};
 use crate::release;
 use crate::store::Source;
 
@@ -35,7 +35,7 @@ impl Opener<'_> {
         let root = charted.source.resolve(&charted.selector)?;
         let source = match &charted.reference {
             Some(reference) => self.registry(&reference.name),
-            None => self.made(charted.source),
+            None => self.made(charted.source, None),
         };
         self.opened.arguments.push(format!("chart {} {}", charted.name, root.digest));
         self.wish(
@@ -70,9 +70,13 @@ impl Opener<'_> {
         let platform = said.platforms.first().or(fill.platforms.first());
         let release = release::open(below, &root, own, &order.signatures, platform)?;
         let attached = release.source.attached(&root.digest)?;
-        let attached: Vec<String> = attached.iter().map(|one| one.descriptor.digest.to_string()).collect();
+        let attached: Vec<&Digest> = attached.iter().map(|one| &one.descriptor.digest).collect();
+        let made = attached.iter().filter(|digest| release.source.bytes(digest).is_some());
+        self.opened.made.extend(made.copied().cloned());
+        let attached: Vec<String> = attached.into_iter().map(ToString::to_string).collect();
         self.opened.arguments.push(format!("release {} {} {attached:?}", release.name, root.digest));
-        let source = self.made(release.source);
+        // The release itself is unchanged, and where it was.
+        let source = self.made(release.source, Some(wish.source));
         let selector = root.digest.to_string();
         self.wish(Wish { name: release.name, source, selector, part: Part::Release, ..wish }, said);
         for component in release.components {
@@ -110,10 +114,14 @@ impl Opener<'_> {
         Ok((wish, source, root))
     }
 
-    /// Adds a source that no argument names.
-    pub(super) fn made(&mut self, source: Arc<dyn Source>) -> usize {
+    /// Adds a source that no argument names; `over` is the one whose content it gives unchanged.
+    pub(super) fn made(&mut self, source: Arc<dyn Source>, over: Option<usize>) -> usize {
+        let at = self.opened.sources.len();
         self.opened.sources.push(source);
-        self.opened.sources.len() - 1
+        if let Some(place) = over.and_then(|over| self.place(over)) {
+            self.opened.places.insert(at, place);
+        }
+        at
     }
 
     /// Adds an image that something names by a full reference. With tag and digest the digest is what it is pulled by at

@@ -46,7 +46,7 @@ fn labelled(content: &mut Content, platform: &str, layers: &[Blob], labels: &Val
 
 /// The images of operators at the first registry: the bundles `foo.v1.0.0`, `foo.v1.1.0` and `bar.v0.1.0`, what each
 /// of them runs, and what all of them share.
-struct Operators {
+pub(super) struct Operators {
     bundles: [Descriptor; 3],
     runs: [Descriptor; 3],
     shared: Descriptor,
@@ -55,7 +55,7 @@ struct Operators {
 const NAMES: [&str; 3] = ["foo.v1.0.0", "foo.v1.1.0", "bar.v0.1.0"];
 
 impl Operators {
-    fn at(scene: &Scene) -> Self {
+    pub(super) fn at(scene: &Scene) -> Self {
         let mut content = Content::new();
         let mut image = |seed| content.image("linux/amd64", &[layer(seed, 400)]);
         let (bundles, runs) = ([image(70), image(71), image(72)], [image(73), image(74), image(75)]);
@@ -101,7 +101,7 @@ impl Operators {
     }
 
     /// Puts a file-based catalog for two platforms into the first registry.
-    fn catalog(&self, scene: &Scene) -> (Content, Descriptor) {
+    pub(super) fn catalog(&self, scene: &Scene) -> (Content, Descriptor) {
         let mut content = Content::new();
         let documents = self.documents(scene);
         let labels = json!({ "operators.operatorframework.io.index.configs.v1": "/configs" });
@@ -188,7 +188,7 @@ fn parts(scene: &Scene, file: &str) -> Vec<(String, Part)> {
     images.map(|image| (image.name.path(), image.part)).collect()
 }
 
-const FILTERED: &str = "\
+pub(super) const FILTERED: &str = "\
 apiVersion: barge/v1
 catalogs:
   - catalog: {A}/ns/index:v1
@@ -362,7 +362,7 @@ fn what_is_wrong_with_a_catalog_or_a_filter_is_said_with_the_line_of_the_file() 
 }
 
 /// A packaged chart.
-fn chart(name: &str, image: Option<&str>) -> Vec<u8> {
+pub(super) fn chart(name: &str, image: Option<&str>) -> Vec<u8> {
     let annotations = image.map_or(String::new(), |image| {
         format!("annotations:\n  artifacthub.io/images: |\n    - name: it\n      image: {image}\n")
     });
@@ -415,7 +415,7 @@ fn charts_bring_the_images_that_they_are_known_to_need() {
 }
 
 /// Puts a release of two components into the first registry; the second is `team/app`.
-fn release(scene: &Scene) -> Descriptor {
+pub(super) fn release(scene: &Scene) -> Descriptor {
     let host = scene.a.host();
     let tags = [
         ("app", format!("{host}/team/app@{}", scene.index.digest)),

@@ -364,6 +364,18 @@ fn b_42_the_reference_has_the_digest_that_it_meant() {
         (&images[0]["root"], &images[1]["root"]),
         (&root.to_string().into(), &root.to_string().into())
     );
+    // Of what was changed before it travelled, that of what it was made of; in a copy under another name too.
+    let made = changed();
+    let old = Digest::sha256(b"an index");
+    assert_eq!(made.record["images"][0]["reference"], format!("original.example/it:v0@{old}"));
+    assert_ne!(made.record["images"][0]["root"], old.to_string());
+    let temp = tempfile::tempdir().unwrap();
+    made.write(temp.path(), "a.oci.tar");
+    let web = "x.example/it:v1=./a.oci.tar:registry.example/site/web:v1";
+    barge(["pack", web, "-o", "b.oci.tar"]).dir(temp.path()).run().success();
+    let copy = Bundle::open(&temp.path().join("b.oci.tar")).unwrap();
+    let reference = copy.record().unwrap().images[0].reference.clone().unwrap();
+    assert_eq!(reference.to_string(), format!("original.example/it:v0@{old}"));
 }
 
 #[test]

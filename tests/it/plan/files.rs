@@ -141,3 +141,82 @@ fn what_barge_makes_itself_is_told() {
     let made = document["images"].as_array().unwrap().iter().find(|image| image["part"] == "chart").unwrap();
     assert_eq!(made["source"], serde_json::json!({ "kind": "made" }), "{document}");
 }
+
+#[test]
+fn how_sources_are_reached_is_handed_on_or_told() {
+    let (_, from, images) = shop();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("my auth.json"), "{}").unwrap();
+    fs::create_dir(folder.path().join("certs")).unwrap();
+    let files = ["--authfile", "my auth.json", "--cert-dir", "certs", "--creds", "x.test=me:s3cret"];
+    let go = |format: &str, more: &[&str]| {
+        let args = [&[images[1].as_str()][..], &files, more].concat();
+        plan(folder.path(), "reg.test", format, &args).success().never_says("s3cret")
+    };
+    let own = "was given to barge; the other tool needs its own";
+    let mapping = go("mapping", &[]).stdout_has(" -a 'my auth.json'\n").stderr_has(own);
+    assert!(mapping.stderr.contains("--cert-dir") && !mapping.stderr.contains("--authfile"), "{mapping}");
+    let line = format!("--src-authfile 'my auth.json' --src-cert-dir certs docker://{}", from.host());
+    let script = go("skopeo", &[]).stdout_has(&line).stderr_has(own).stderr_has("--creds");
+    assert!(!script.stderr.contains("--cert-dir"), "{script}");
+    let back = go("skopeo", &["--leg", "from-filesystem"]);
+    assert!(!back.stdout.contains("authfile"), "{back}");
+    let regsync = go("regsync", &[]).stderr_has(own).stderr_has("--authfile");
+    assert!(regsync.stderr.contains("--cert-dir"), "{regsync}");
+    // One flag of `oc` is for all hosts; with two legs each has its own.
+    mapping.stderr_has("is spoken to without checking its certificate too").stderr_has("--leg to-filesystem");
+    go("mapping", &["--leg", "to-filesystem"]).stdout_has(" --insecure").never_says("its certificate too");
+    let text = format!(
+        "apiVersion: barge/v1\nregistries:\n- {{ prefix: \"{}\", authFile: my auth.json }}\nimages: []\n",
+        from.host()
+    );
+    fs::write(folder.path().join("barge.yaml"), text).unwrap();
+    let told = go("mapping", &["-f", "barge.yaml"]);
+    told.stderr_has("is reached with credentials or certificates that a file names");
+}
+
+#[test]
+fn signatures_alone_are_what_regsync_is_told() {
+    let (_, from, _) = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let host = from.host();
+    for (word, tags, referrers) in [("all", 1, 1), ("signatures", 1, 0), ("none", 0, 0)] {
+        let text = format!(
+            "apiVersion: barge/v1\ndefaults: {{ attachments: {word} }}\nimages: [\"{host}/team/app:v1\"]\n"
+        );
+        fs::write(folder.path().join("barge.yaml"), text).unwrap();
+        let done = plan(folder.path(), "reg.test", "regsync", &["-f", "barge.yaml"]).success();
+        assert_eq!(done.stdout.matches("digestTags: true").count(), tags, "{word}: {done}");
+        assert_eq!(done.stdout.matches("referrers: true").count(), referrers, "{word}: {done}");
+    }
+}
+
+#[test]
+fn a_password_in_a_name_is_never_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "me:s3cret@127.0.0.1:9";
+    let image = format!("{secret}/team/app:v1");
+    fs::write(folder.path().join("a.oci.tar"), "").unwrap();
+    for args in [
+        vec!["plan", "alpine:3", "--to", secret, "--format", "json"],
+        vec!["plan", &image, "--to", "reg.test", "--format", "json"],
+        vec!["resources", "a.oci.tar", "--registry", secret, "-o", "out"],
+        vec!["push", "a.oci.tar", secret],
+        vec!["mirror", "alpine:3", &image],
+        vec!["mirror", &image, "reg.test"],
+        vec!["mirror", "alpine:3", "alpine:2", secret],
+        vec!["inventory", secret],
+        vec!["inventory", &image],
+        vec!["doctor", secret],
+        vec!["pack", &image, "-o", "b.oci.tar"],
+    ] {
+        for json in [false, true] {
+            let mut all = args.clone();
+            all.extend(json.then_some("--json"));
+            let told = barge(&all).dir(folder.path()).run().code(2).never_says("s3cret");
+            let text = format!("{}{}", told.stdout, told.stderr);
+            assert!(text.contains("a user and a password are no part of a name"), "{told}");
+            assert!(text.contains("--authfile FILE or --creds USER:PASSWORD"), "{told}");
+        }
+    }
+}

@@ -73,7 +73,8 @@ fn bundles_are_copied_whole_or_not_at_all() {
     stock.assert_there(real.host(), "team/app", &stock.signature.0, &stock.signature.1);
     stock.assert_there(real.host(), "team/db", &made(&stock.pinned[0]), &stock.pinned[0]);
     // Of the other only the image that is whole goes; the rest is told.
-    let some = plan(folder.path(), &["./some.oci.tar"], "reg.test", "skopeo").success();
+    let some = plan(folder.path(), &["./some.oci.tar"], "reg.test", "skopeo").code(1);
+    let some = some.stderr_has("PARTIAL: 1 image of what was asked for left out");
     let some =
         some.stderr_has("left out: skopeo copies no single platforms of a layout").stderr_has("team/app:v1");
     assert_eq!(some.stdout.matches("skopeo copy").count(), 1, "{some}");
@@ -106,4 +107,36 @@ fn deltas_and_docker_archives_are_told() {
     old.stderr_has("have no manifest").stderr_has("registry.example/old:1");
     let document = plan(folder.path(), &["./old.tar"], "reg.test", "json").success().json();
     assert_eq!(document["images"][0]["source"]["kind"], "docker-archive");
+}
+
+#[test]
+fn what_is_left_out_whole_is_listed_and_is_no_success() {
+    let (stock, _from, images) = shop();
+    let folder = tempfile::tempdir().unwrap();
+    let target = "registry.example/team/db:1";
+    write_layout_tar(
+        &folder.path().join("db.tar"),
+        &stock.content,
+        &[(target, stock.pinned[0].clone())],
+        TarStyle::default(),
+    );
+    for format in ["mapping", "regsync"] {
+        let done = plan(folder.path(), &[&images[1], "./db.tar"], "reg.test", format).code(1);
+        done.stderr_has("PARTIAL: 1 image of what was asked for left out");
+        let args = ["plan", "--to", "reg.test", "--format", format, "--json", &images[1], "./db.tar"];
+        let told = barge(args).dir(folder.path()).run().code(1).json();
+        assert_eq!(told["leftOut"], serde_json::json!([format!("{target} of ./db.tar")]), "{told}");
+        assert_eq!(told["exitCode"], 1);
+    }
+    // Attachments alone are no image.
+    plan(folder.path(), &[&images[0]], "reg.test", "mapping").success().stderr_has("copies no referrers");
+    // A script reads the file, once for each image and from where it lies.
+    let two = [(target, stock.pinned[0].clone()), ("registry.example/team/db:2", stock.pinned[1].clone())];
+    write_layout_tar(&folder.path().join("two.tar"), &stock.content, &two, TarStyle::default());
+    let script = plan(folder.path(), &["./two.tar"], "reg.test", "skopeo").success();
+    let script = script.stderr_has("is found from the folder in which the plan was made");
+    script.stderr_has("`barge push` reads it once: ./two.tar with 2 images");
+    let one = folder.path().join("db.tar");
+    let whole = plan(folder.path(), &[one.to_str().unwrap()], "reg.test", "skopeo").success();
+    whole.never_says("is found from the folder").never_says("may be unpacked whole");
 }

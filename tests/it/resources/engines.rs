@@ -114,3 +114,50 @@ fn what_containerd_and_k3s_can_not_say_is_said() {
     assert_eq!(k3s["mirrors"]["a.test"]["rewrite"], serde_json::json!({ "^other/x$": "below/other/x" }));
     assert_eq!(k3s["mirrors"]["a.test"]["endpoint"], serde_json::json!(["https://m.test"]));
 }
+
+#[test]
+fn nothing_is_found_by_the_name_of_what_was_renamed_away() {
+    let place = Place::new();
+    let mut cargo = Cargo::default();
+    for (at, name) in (1..).zip(["a.test/ns/a:1", "a.test/ns/a/b:1", "b.test/a/x:1"]) {
+        cargo.image(Part::Image, name, name, at);
+    }
+    cargo.pack(&place.path("site.barge"));
+    let maps = ["--map", "a.test/ns/a=other", "--map", "a.test/ns/a/b=ns/a/b", "--map", "b.test/a/x=ns/a"];
+    let done = place.resources(&[&["site.barge", "--registry", "m.test"], &maps[..]].concat()).success();
+    // `a.test/ns/a` would be the image of b.test there.
+    let done = done.stderr_has("would find other images for names of the same host");
+    let files = place.files("out");
+    assert!(!files.contains_key("certs.d/a.test/hosts.toml"), "{done}\n{files:?}");
+    for file in ["idms-generic-0.yaml", "itms-generic-0.yaml"] {
+        let set: serde_json::Value = serde_saphyr::from_str(&files[file]).unwrap();
+        let field = if file.starts_with("idms") { "imageDigestMirrors" } else { "imageTagMirrors" };
+        let expected = serde_json::json!([
+            { "mirrors": ["m.test/other"], "source": "a.test/ns/a" },
+            { "mirrors": ["m.test/ns/a/b"], "source": "a.test/ns/a/b" },
+            { "mirrors": ["m.test/ns/a"], "source": "b.test/a/x" },
+        ]);
+        assert_eq!(set["spec"][field], expected, "{file}");
+    }
+}
+
+#[test]
+fn hosts_that_share_a_path_at_the_mirror_are_told_with_the_remedy() {
+    let place = Place::new();
+    let mut cargo = Cargo::default();
+    cargo.image(Part::Image, "a.test/team/app:v1", "a.test/team/app:v1", 1);
+    cargo.image(Part::Image, "b.test/team/tool:v1", "b.test/team/tool:v1", 2);
+    cargo.pack(&place.path("site.barge"));
+    let real = RealRegistry::start();
+    let target = format!("{}/site", real.host());
+    let said = format!("a.test, b.test at {target}");
+    let push =
+        |more: &[&str]| barge(["push", "site.barge", &target]).args(more).dir(place.0.path()).run().success();
+    push(&[]).stderr_has(&said).stderr_has("`--strip-registry=false` at the push keeps hosts apart");
+    let apart = ["--strip-registry", "false"];
+    push(&apart).never_says("keeps hosts apart");
+    let paper = ["site.barge", "--registry", &target];
+    place.resources(&paper).success().stderr_has(&said).stderr_has("`--strip-registry=false`");
+    let apart = place.resources(&[&paper[..], &apart].concat()).success().never_says("keeps hosts apart");
+    apart.stdout_has("containerd: certs.d into /etc/containerd, with config_path = /etc/containerd/certs.d");
+}

@@ -404,3 +404,18 @@ fn the_later_receipt_knows_better_whatever_the_order() {
         assert!(!list.contains(&old.to_string()), "{list}");
     }
 }
+
+#[test]
+fn references_with_tag_and_digest_have_a_row_each_by_their_digests() {
+    let place = Place::new();
+    let mut cargo = Cargo::default();
+    let [one, two] =
+        [1, 2].map(|seed| cargo.image(Part::Operator, "a.test/ops/run@", "a.test/ops/run:any@", seed));
+    cargo.pack(&place.path("a.barge"));
+    let done = place.resources(&["a.barge", "--registry", "m.test"]).success();
+    done.never_says("does not have its tag at the mirror");
+    let text = place.files("out").remove("images.txt").unwrap();
+    let mut rows = [one, two].map(|root| format!("a.test/ops/run@{0}\tm.test/ops/run@{0}", root.digest));
+    rows.sort();
+    assert_eq!(text.lines().skip(2).collect::<Vec<_>>(), rows, "{text}");
+}
