@@ -78,7 +78,7 @@ pub(super) struct Credentials {
     found: Mutex<HashMap<Key, Arc<Found>>>,
 }
 
-/// What was looked up: a namespace or registry, and which of the files of certain registries went before the others.
+/// What was looked up: a namespace or registry, and in which of the files of certain registries; none for those for all.
 type Key = (String, Option<usize>);
 
 /// The result of one look-up, made while its lock is held: helpers can take seconds.
@@ -163,18 +163,35 @@ impl Credentials {
         repository: &str,
         warn: &dyn Fn(String),
     ) -> Option<(Credential, CredentialSource)> {
-        let mut path = format!("{registry}/{repository}");
-        // A file of the registry's own goes before those for all.
+        let path = format!("{registry}/{repository}");
+        // A file of the registry's own goes before those for all, whatever namespaces these know.
         let speaks = |(at, (rule, _)): (usize, &(Rule, File))| Some((rule.speaks_of(&path)?, at));
-        let own = self.own.iter().enumerate().filter_map(speaks).max().map(|(_, at)| at);
-        let files: Vec<&File> = own.iter().map(|at| &self.own[*at].1).chain(&self.files).collect();
+        if let Some((_, at)) = self.own.iter().enumerate().filter_map(speaks).max()
+            && let Some(found) = self.in_group(Some(at), &[&self.own[at].1], registry, &path, warn)
+        {
+            return Some(found);
+        }
+        let files: Vec<&File> = self.files.iter().collect();
+        self.in_group(None, &files, registry, &path, warn)
+    }
+
+    /// Looks files of one rank up by namespace, the longest first, then by the registry.
+    fn in_group(
+        &self,
+        own: Option<usize>,
+        files: &[&File],
+        registry: &str,
+        path: &str,
+        warn: &dyn Fn(String),
+    ) -> Option<(Credential, CredentialSource)> {
+        let mut rest = path;
         let mut namespace = None;
-        while path.len() > registry.len() {
-            if files.iter().any(|file| file.keys.contains(&path)) {
-                namespace = Some(path);
+        while rest.len() > registry.len() {
+            if files.iter().any(|file| file.keys.contains(rest)) {
+                namespace = Some(rest.to_owned());
                 break;
             }
-            path.truncate(path.rfind('/').unwrap_or_default());
+            rest = &rest[..rest.rfind('/').unwrap_or_default()];
         }
         let key = (namespace.clone().unwrap_or_else(|| registry.to_owned()), own);
         let slot = Arc::clone(lock(&self.found).entry(key).or_default());
@@ -192,7 +209,7 @@ impl Credentials {
             }
             None => vec![registry.to_owned(), format!("https://{registry}")],
         };
-        let credential = ask(&files, &names, registry, warn);
+        let credential = ask(files, &names, registry, warn);
         *slot = Some(credential.clone());
         credential
     }
@@ -396,6 +413,30 @@ mod tests {
         ] {
             assert_eq!(user(registry, repository), expected, "{registry}/{repository}");
         }
+    }
+
+    #[test]
+    fn a_file_of_a_place_of_its_own_goes_before_longer_namespaces_of_those_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, all) = (folder.path().join("own"), folder.path().join("all"));
+        std::fs::write(&own, format!(r#"{{"auths":{{"r.example":{}}}}}"#, entry("own:o"))).unwrap();
+        let content = format!(
+            r#"{{"auths":{{"r.example/team":{},"s.example/team":{}}}}}"#,
+            entry("all:a"),
+            entry("far:f")
+        );
+        std::fs::write(&all, content).unwrap();
+        let rule = Rule { prefix: "r.example".to_owned(), auth_file: Some(own), ..Rule::default() };
+        let other = Rule { prefix: "s.example".to_owned(), ..rule.clone() };
+        let options = Options { auth_file: Some(all), rules: vec![rule, other], ..Options::default() };
+        let credentials = Credentials::new(&options, &mut Vec::new()).unwrap();
+        let user = |registry| match credentials.find(registry, "team/app", &|w| panic!("{w}")) {
+            Some(Credential::Basic { user, .. }) => user,
+            _ => "nobody".to_owned(),
+        };
+        assert_eq!(user("r.example"), "own");
+        // What a file of its own does not know is looked up in those for all.
+        assert_eq!(user("s.example"), "far");
     }
 
     #[test]
