@@ -72,6 +72,8 @@ struct File {
 /// The credentials of all registries, looked up when first asked for.
 pub(super) struct Credentials {
     given: Vec<(Option<String>, Credential)>,
+    /// Hosts that only a rule calls upon, as mirrors: they are not shown what was given without a host.
+    mirrors: HashSet<String>,
     /// The files of certain registries, each for what its rule speaks of.
     own: Vec<(Rule, File)>,
     files: Vec<File>,
@@ -111,7 +113,8 @@ impl Credentials {
                 own.push((rule.clone(), read(path)?));
             }
         }
-        Ok(Self { given, own, files, found: Mutex::default() })
+        let mirrors = options.rules.iter().flat_map(Rule::mirror_hosts).map(str::to_ascii_lowercase).collect();
+        Ok(Self { given, mirrors, own, files, found: Mutex::default() })
     }
 
     /// Finds the credential for a repository: given ones first, then the files' entries, the longest matching
@@ -142,10 +145,21 @@ impl Credentials {
                 None => !exact,
             })
         };
-        if let Some((_, credential)) = given(true).or_else(|| given(false)) {
+        // Whoever wrote `--creds USER:PASSWORD` thought of the registries of the images, not of hosts that a file
+        // brings in.
+        let is_mirror = self.mirrors.contains(&registry.to_ascii_lowercase());
+        let for_all = given(false);
+        if let Some((_, credential)) = given(true).or(for_all.filter(|_| !is_mirror)) {
             return Some((credential.clone(), CredentialSource::Given));
         }
-        self.in_files(registry, repository, warn)
+        let found = self.in_files(registry, repository, warn);
+        if found.is_none() && for_all.is_some() {
+            warn(format!(
+                "{registry}: it is a mirror, and credentials given without a host are not shown to mirrors; \
+                 HOST=USER:PASSWORD gives it some"
+            ));
+        }
+        found
     }
 
     /// Finds the credential that is for exactly this host: not one that was given for every registry.
@@ -373,6 +387,32 @@ mod tests {
             find("{}", &[(Some("index.docker.io"), "h", "p")], "docker.io", "library/x").as_deref(),
             Some("h:p")
         );
+    }
+
+    #[test]
+    fn credentials_for_all_are_not_shown_to_mirrors() {
+        let rules = |prefix: &str| {
+            vec![Rule {
+                prefix: prefix.to_owned(),
+                mirrors: vec!["M.example:5000/cache".to_owned()],
+                ..Rule::default()
+            }]
+        };
+        let of = |host: Option<&str>| (host.map(str::to_owned), "all".to_owned(), "a".to_owned());
+        let found = |rules, given, registry: &str| {
+            let options = Options { credentials: given, rules, ..Options::default() };
+            let warnings = Mutex::new(Vec::new());
+            let credentials = Credentials::new(&options, &mut Vec::new()).unwrap();
+            let found = credentials.find(registry, "cache/app", &|text| lock(&warnings).push(text)).is_some();
+            (found, warnings.into_inner().unwrap())
+        };
+        assert_eq!(found(rules("r.example"), vec![of(None)], "r.example"), (true, Vec::new()));
+        let (is_shown, warnings) = found(rules("r.example"), vec![of(None)], "m.example:5000");
+        assert!(!is_shown && warnings[0].contains("m.example:5000: it is a mirror"), "{warnings:?}");
+        let both = vec![of(None), of(Some("m.example:5000"))];
+        assert_eq!(found(rules("r.example"), both, "m.example:5000"), (true, Vec::new()));
+        // A registry that stands for another path of itself is nobody else.
+        assert!(found(rules("m.example:5000/team"), vec![of(None)], "m.example:5000").0);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct Options {
     pub auth_file: Option<PathBuf>,
     /// Files looked for, in this order, where `auth_file` is not given; absent ones are skipped.
     pub default_auth_files: Vec<PathBuf>,
-    /// Credentials given directly: host (`None` for every registry), user, password. With the user `<token>` the
+    /// Credentials given directly: host (`None` for every registry that is no mirror of a rule), user, password. With the user `<token>` the
     /// password is an identity token.
     pub credentials: Vec<(Option<String>, String, String)>,
     /// How certain registries are reached: mirrors, certificates, credentials of their own.

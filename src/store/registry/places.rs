@@ -83,6 +83,12 @@ impl Rule {
         places.map(|place| place.split('/').next().unwrap_or(place))
     }
 
+    /// Returns the hosts of the mirrors, without that of the place itself.
+    pub(super) fn mirror_hosts(&self) -> impl Iterator<Item = &str> {
+        let host = self.prefix.split('/').next().unwrap_or(&self.prefix);
+        self.hosts().filter(move |mirror| !mirror.eq_ignore_ascii_case(host))
+    }
+
     /// Returns how much of a name the place or one of its mirrors stands for.
     pub(super) fn speaks_of(&self, name: &str) -> Option<usize> {
         std::iter::once(&self.prefix).chain(&self.mirrors).filter_map(|place| covered(place, name)).max()
