@@ -12,7 +12,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use super::super::{Result, StoreError};
 use super::limits::lock;
 use super::options::Options;
-use super::places::Rule;
+use super::rule::Rule;
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 /// The user name by which Docker's files and helpers mark an identity token.
@@ -113,7 +113,8 @@ impl Credentials {
                 own.push((rule.clone(), read(path)?));
             }
         }
-        let mirrors = options.rules.iter().flat_map(Rule::mirror_hosts).map(str::to_ascii_lowercase).collect();
+        let mirrors =
+            options.rules.iter().flat_map(Rule::mirror_hosts).map(str::to_ascii_lowercase).collect();
         Ok(Self { given, mirrors, own, files, found: Mutex::default() })
     }
 
@@ -394,7 +395,7 @@ mod tests {
         let rules = |prefix: &str| {
             vec![Rule {
                 prefix: prefix.to_owned(),
-                mirrors: vec!["M.example:5000/cache".to_owned()],
+                mirrors: vec!["M.example:5000/cache".into()],
                 ..Rule::default()
             }]
         };
@@ -426,7 +427,7 @@ mod tests {
         };
         let rule = |prefix: &str, mirror: &str, path| Rule {
             prefix: prefix.to_owned(),
-            mirrors: vec![mirror.to_owned()],
+            mirrors: vec![mirror.into()],
             auth_file: Some(path),
             ..Rule::default()
         };
