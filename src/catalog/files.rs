@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::oci::manifest::{ImageIndex, ImageManifest, Manifest};
 use crate::oci::{Descriptor, Digest, Platform};
-use crate::store::body::{Body, Start};
+use crate::store::body::{Body, Start, read_whole};
 use crate::store::tar::TarFault;
 use crate::store::{Source, StoreError, read_manifest};
 
@@ -406,16 +406,7 @@ fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Value, Im
     if descriptor.size > MAX_CONFIG {
         return Err(unusable(format!("it has {} bytes, and {MAX_CONFIG} are read", descriptor.size)));
     }
-    let start = Start::at_zero(&descriptor.digest);
-    let mut body = Body::new(source, &descriptor.digest, descriptor.size, start);
-    let mut bytes = vec![0; descriptor.size as usize];
-    let mut filled = 0;
-    loop {
-        match body.next(&mut bytes[filled..])? {
-            0 => break,
-            read => filled += read,
-        }
-    }
+    let bytes = read_whole(source, &descriptor.digest, descriptor.size)?;
     serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))
 }
 

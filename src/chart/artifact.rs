@@ -1,7 +1,6 @@
 //! Charts as registries hold them: the artifact that `helm push` makes of a packaged chart.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 
 use serde::Serialize;
 
@@ -9,7 +8,7 @@ use super::ChartError;
 use super::metadata::Metadata;
 use super::package::MAX_PACKAGE;
 use crate::oci::{Descriptor, Digest, Manifest, media_type};
-use crate::store::body::{Body, Start};
+use crate::store::body::read_whole;
 use crate::store::made::Made;
 use crate::store::{Source, read_manifest};
 
@@ -95,12 +94,5 @@ pub(super) fn read(source: &dyn Source, selector: &str, name: &str) -> Result<Ve
     if layer.size > MAX_PACKAGE {
         return Err(broken(format!("it has {} bytes, and {MAX_PACKAGE} are read at most", layer.size)));
     }
-    let mut package = Vec::new();
-    Body::new(source, &layer.digest, layer.size, Start::at_zero(&layer.digest))
-        .read_to_end(&mut package)
-        .map_err(|error| match error.downcast::<crate::store::StoreError>() {
-            Ok(error) => ChartError::Store(error),
-            Err(error) => broken(error.to_string()),
-        })?;
-    Ok(package)
+    read_whole(source, &layer.digest, layer.size).map_err(ChartError::Store)
 }

@@ -15,7 +15,8 @@ pub struct RegistryArgs {
     /// File with credentials, as `podman login` or `docker login` writes it
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// Credentials for one registry or, without HOST=, for all of them; `-` reads them from standard input
+    /// Credentials for one registry or, without HOST=, for all but the mirrors that files name; `-` reads them from
+    /// standard input
     #[arg(long, value_name = "[HOST=]USER:PASSWORD")]
     creds: Vec<String>,
     /// Allows plain HTTP and unverified TLS for this host; repeatable

@@ -69,7 +69,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     args.carry.facts.check()?;
     let orders = args.fill.read()?;
-    let client = args.registry.client_with(orders.rules())?;
+    let client = args.registry.client_with(orders.rules()?)?;
     if args.each {
         if !orders.is_empty() {
             return Err(Failure::usage("--each does not go with -f")

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use barge::input::{
-    ChartOrder, ChartPlace, Fill, InputError, Opened, Opener, Order, ReleaseOrder, parse_argument, read_list,
-    read_order,
+    ChartOrder, ChartPlace, Fill, InputError, Opened, Opener, Order, RegistryOrder, ReleaseOrder,
+    parse_argument, read_list, read_order,
 };
 use barge::oci::reference::shown;
 use barge::oci::{Platform, RepositoryName};
@@ -127,9 +127,26 @@ impl Orders {
         self.files.is_empty() && self.flags.charts.is_empty() && self.flags.releases.is_empty()
     }
 
-    /// Returns how registries are reached.
-    pub fn rules(&self) -> Vec<Rule> {
-        self.files.iter().flat_map(|(_, order)| &order.registries).map(Rule::from).collect()
+    /// Returns how registries are reached: what files say of one prefix must be the same.
+    pub fn rules(&self) -> Result<Vec<Rule>, Failure> {
+        let mut orders: Vec<(&RegistryOrder, Rule)> = Vec::new();
+        for order in self.files.iter().flat_map(|(_, order)| &order.registries) {
+            let rule = Rule::from(order);
+            match orders.iter().find(|(_, known)| known.prefix == rule.prefix) {
+                None => orders.push((order, rule)),
+                Some((_, known)) if *known == rule => {}
+                Some((first, _)) => {
+                    let [first, second] = [first, order]
+                        .map(|order| order.at.as_ref().map_or_else(String::new, ToString::to_string));
+                    let prefix = &rule.prefix;
+                    return Err(Failure::usage(format!(
+                        "{first} and {second} say differently how {prefix} is reached"
+                    ))
+                    .hint("let one of the files say it, or both the same"));
+                }
+            }
+        }
+        Ok(orders.into_iter().map(|(_, rule)| rule).collect())
     }
 
     /// Returns which attached content the files want.

@@ -128,9 +128,12 @@ fn manual_pages(folder: &std::path::Path, printer: &Printer) -> Result<u8, Failu
     Ok(0)
 }
 
-/// Prints what registries warned of, each text once.
+/// Prints what registries warned of, each text once, and what there is to say of mirrors.
 fn print_client_warnings(client: &barge::store::registry::Client, printer: &Printer) {
     for warning in client.warnings() {
         printer.warning("a registry says", &[warning]);
+    }
+    for (cause, items) in client.said_of_places() {
+        printer.warning(&cause, &items);
     }
 }

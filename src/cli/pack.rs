@@ -55,7 +55,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
     args.carry.facts.check()?;
     let orders = args.fill.read()?;
-    let client = args.registry.client_with(orders.rules())?;
+    let client = args.registry.client_with(orders.rules()?)?;
     let request = args.base.request()?;
     let opened = open(args, &orders, request.as_ref(), &client)?;
     announce(&opened, printer);

@@ -102,7 +102,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         return Err(Failure::usage("--leg is for --format mapping and --format skopeo"));
     }
     let orders = args.fill.read()?;
-    let rules = orders.rules();
+    let rules = orders.rules()?;
     let client = args.registry.client_with(rules.clone())?;
     let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
     let opened = orders.open(named, &args.platform, &client)?.finish();

@@ -130,7 +130,7 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         return Err(Failure::usage("name the images, then the target"));
     };
     let orders = args.fill.read()?;
-    let client = args.registry.client_with(orders.rules())?;
+    let client = args.registry.client_with(orders.rules()?)?;
     let named = Named { images, lists: &args.from_file, ..Named::default() };
     let opened = orders.open(named, &args.platform, &client)?.finish();
     announce(&opened, printer);

@@ -12,7 +12,7 @@ use super::order::{Blocked, Order, RegistryOrder, Spot, TagChoice, TagOrder};
 use crate::graph::Part;
 use crate::graph::survey::Wish;
 use crate::oci::{Platform, Reference};
-use crate::store::registry::Rule;
+use crate::store::registry::{Mirror, Rule};
 
 /// What goes before whatever a file says.
 #[derive(Debug, Clone, Default)]
@@ -50,7 +50,11 @@ impl From<&RegistryOrder> for Rule {
     fn from(order: &RegistryOrder) -> Self {
         Self {
             prefix: order.prefix.clone(),
-            mirrors: order.mirrors.clone(),
+            mirrors: order
+                .mirrors
+                .iter()
+                .map(|mirror| Mirror { location: mirror.location.clone(), insecure: mirror.insecure })
+                .collect(),
             mirrors_only: order.mirrors_only,
             insecure: order.insecure,
             cert_dir: order.cert_dir.clone(),

@@ -16,8 +16,8 @@ pub use file::{FileError, read as read_order};
 pub use fill::{Fill, SaidAt};
 pub use open::{OpenError, Opened, Opener, Said};
 pub use order::{
-    Blocked, CatalogOrder, ChartOrder, ChartPlace, Defaults, ImageOrder, Order, RegistryOrder, ReleaseOrder,
-    Spot, TagChoice, TagOrder,
+    Blocked, CatalogOrder, ChartOrder, ChartPlace, Defaults, ImageOrder, MirrorOrder, Order, RegistryOrder,
+    ReleaseOrder, Spot, TagChoice, TagOrder,
 };
 pub use pin::pin;
 pub(crate) use registry::wish;

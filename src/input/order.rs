@@ -181,14 +181,25 @@ pub struct Blocked {
 pub struct RegistryOrder {
     /// A registry's host, or a path at it: `registry.example[:PORT][/PATH]`; `*.example` for all hosts below.
     pub prefix: String,
-    /// Places of the same form that are asked instead, in this order.
-    pub mirrors: Vec<String>,
-    /// Whether the place itself is asked too, after its mirrors.
+    /// Places that are asked first, in this order.
+    pub mirrors: Vec<MirrorOrder>,
+    /// Whether the place itself is not asked.
     pub mirrors_only: bool,
-    /// Whether plain HTTP and unverified TLS are allowed for the host and its mirrors.
+    /// Whether plain HTTP and unverified TLS are allowed for what is pulled from the place itself.
     pub insecure: bool,
     /// A folder with certificates.
     pub cert_dir: Option<PathBuf>,
     /// A file with credentials.
     pub auth_file: Option<PathBuf>,
+    /// Where it was said.
+    pub at: Option<Spot>,
+}
+
+/// A place that stands for another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MirrorOrder {
+    /// A registry's host, or a path at it.
+    pub location: String,
+    /// Whether plain HTTP and unverified TLS are allowed for what is pulled from it.
+    pub insecure: bool,
 }

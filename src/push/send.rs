@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::lock;
 use crate::oci::Digest;
@@ -28,6 +29,7 @@ pub(super) fn upload(
 ) -> Result<()> {
     let states = Mutex::new(vec![Start::at_zero(digest)]);
     let sent = Mutex::new(0);
+    let has_another = AtomicBool::new(false);
     let mut open = |offset: u64| -> Result<Box<dyn Read + Send + '_>> {
         let start = {
             let mut states = lock(&states);
@@ -39,7 +41,9 @@ pub(super) fn upload(
         let mut piece = vec![0; 64 * 1024];
         while body.state().offset < offset {
             let left = (offset - body.state().offset).min(piece.len() as u64) as usize;
-            if body.next(&mut piece[..left])? == 0 {
+            let count = body.next(&mut piece[..left]);
+            has_another.fetch_or(body.has_another(), Ordering::Relaxed);
+            if count? == 0 {
                 break;
             }
         }
@@ -47,9 +51,23 @@ pub(super) fn upload(
         if before > offset {
             progress.restart(digest, before - offset);
         }
-        Ok(Box::new(Sending { body, states: &states, sent: &sent, progress, digest }))
+        Ok(Box::new(Sending {
+            body,
+            states: &states,
+            sent: &sent,
+            progress,
+            digest,
+            has_another: &has_another,
+        }))
     };
-    repository.upload_blob(digest, size, session, &mut open)
+    let mut session = session;
+    loop {
+        let outcome = repository.upload_blob(digest, size, session.take(), &mut open);
+        // Each round leaves the source one place less.
+        if outcome.is_ok() || !has_another.swap(false, Ordering::Relaxed) {
+            return outcome;
+        }
+    }
 }
 
 struct Sending<'a> {
@@ -58,11 +76,14 @@ struct Sending<'a> {
     sent: &'a Mutex<u64>,
     progress: &'a dyn Progress,
     digest: &'a Digest,
+    has_another: &'a AtomicBool,
 }
 
 impl Read for Sending<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.body.read(buffer)?;
+        let count = self.body.read(buffer);
+        self.has_another.fetch_or(self.body.has_another(), Ordering::Relaxed);
+        let count = count?;
         let state = self.body.state();
         let mut states = lock(self.states);
         if states.last().is_none_or(|last| state.offset >= last.offset + STATES_APART) {

@@ -388,9 +388,7 @@ fn attach(made: &mut Made, root: &Descriptor, path: &PathBuf, release: &str) -> 
 /// # Errors
 /// Whatever kept the place from being read.
 pub fn signatures(source: &dyn Source, root: &Digest) -> Result<Vec<Vec<u8>>, StoreError> {
-    use std::io::Read;
-
-    use crate::store::body::{Body, Start};
+    use crate::store::body::read_whole;
     let mut found = Vec::new();
     for attached in source.attached(root)? {
         let descriptor = attached.descriptor;
@@ -403,17 +401,7 @@ pub fn signatures(source: &dyn Source, root: &Digest) -> Result<Vec<Vec<u8>>, St
         if image.artifact_type.as_deref() != Some(RELEASE_SIGNATURE) || layer.size > MAX_SIGNATURE {
             continue;
         }
-        let mut content = Vec::new();
-        let mut body = Body::new(source, &layer.digest, layer.size, Start::at_zero(&layer.digest));
-        body.read_to_end(&mut content).map_err(|error| match error.downcast::<StoreError>() {
-            Ok(error) => error,
-            Err(source_error) => StoreError::Interrupted {
-                place: source.place(),
-                what: layer.digest.to_string(),
-                source: source_error,
-            },
-        })?;
-        found.push(content);
+        found.push(read_whole(source, &layer.digest, layer.size)?);
     }
     found.sort();
     found.dedup();

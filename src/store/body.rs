@@ -42,13 +42,15 @@ pub struct Body<'a> {
     answers: u32,
     fruitless: u32,
     is_over: bool,
+    has_another: bool,
 }
 
 impl<'a> Body<'a> {
     /// Starts reading; nothing is opened yet.
     #[must_use]
     pub fn new(source: &'a dyn Source, digest: &'a Digest, size: u64, start: Start) -> Self {
-        Self { source, digest, size, state: start, reader: None, answers: 0, fruitless: 0, is_over: false }
+        let (answers, fruitless, is_over, has_another) = (0, 0, false, false);
+        Self { source, digest, size, state: start, reader: None, answers, fruitless, is_over, has_another }
     }
 
     /// Returns the state after the bytes handed out so far, from which another body can go on.
@@ -63,8 +65,14 @@ impl<'a> Body<'a> {
         self.answers
     }
 
+    /// Returns, after an error, whether the source has another place to read the content from, by a new body.
+    #[must_use]
+    pub fn has_another(&self) -> bool {
+        self.has_another
+    }
+
     fn damaged(&self, why: String) -> StoreError {
-        StoreError::Damaged { place: self.source.place(), digest: self.digest.clone(), why }
+        StoreError::Damaged { place: self.source.giver(self.digest), digest: self.digest.clone(), why }
     }
 
     /// Reads the next bytes of the content.
@@ -80,6 +88,10 @@ impl<'a> Body<'a> {
             Ok(_) => self.state.offset == self.size,
             Err(_) => true,
         };
+        if let Err(error @ (StoreError::Damaged { .. } | StoreError::Interrupted { .. })) = &outcome {
+            self.reader = None;
+            self.has_another = self.source.distrust(self.digest, error);
+        }
         outcome
     }
 
@@ -120,7 +132,7 @@ impl<'a> Body<'a> {
                 return Err(match broke_off {
                     None => self.damaged(format!("it ends after {offset} of {} bytes", self.size)),
                     Some(source) => StoreError::Interrupted {
-                        place: self.source.place(),
+                        place: self.source.giver(self.digest),
                         what: format!("{}, after {offset} of {} bytes", self.digest, self.size),
                         source,
                     },
@@ -147,6 +159,32 @@ impl<'a> Body<'a> {
         self.reader = None;
         let found = self.state.hasher.clone().finish();
         if found == *self.digest { Ok(()) } else { Err(self.damaged(format!("its bytes hash to {found}"))) }
+    }
+}
+
+/// Reads a whole blob into memory, of as many places as the source has; the caller bounds its size.
+///
+/// # Errors
+/// As [`Body::next`].
+pub fn read_whole(source: &dyn Source, digest: &Digest, size: u64) -> Result<Vec<u8>, StoreError> {
+    loop {
+        let mut body = Body::new(source, digest, size, Start::at_zero(digest));
+        // Room for one more: into none nothing is read, and the digest of nothing is to be checked too.
+        let mut bytes = vec![0; size as usize + 1];
+        let mut filled = 0;
+        let error = loop {
+            match body.next(&mut bytes[filled..]) {
+                Ok(0) => {
+                    bytes.truncate(filled);
+                    return Ok(bytes);
+                }
+                Ok(count) => filled += count,
+                Err(error) => break error,
+            }
+        };
+        if !body.has_another() {
+            return Err(error);
+        }
     }
 }
 

@@ -115,6 +115,18 @@ impl Source for Made {
         Ok(all)
     }
 
+    fn giver(&self, digest: &Digest) -> String {
+        match &self.below {
+            Some(below) if !self.contents.contains_key(digest) => below.giver(digest),
+            _ => self.place(),
+        }
+    }
+
+    fn distrust(&self, digest: &Digest, error: &StoreError) -> bool {
+        let below = self.below.as_ref().filter(|_| !self.contents.contains_key(digest));
+        below.is_some_and(|below| below.distrust(digest, error))
+    }
+
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
         let bytes = match (self.contents.get(digest), &self.below) {
             (Some(bytes), _) => bytes,

@@ -74,6 +74,17 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`StoreError::NotFound`] if the place does not have it, or whatever kept it from being opened.
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>>;
+
+    /// Returns the name of the place that gave a blob's content, for messages: of a source that stands for several.
+    fn giver(&self, _digest: &Digest) -> String {
+        self.place()
+    }
+
+    /// Takes note that what was given for a blob is not that blob, or broke off for good. Returns whether there is
+    /// another place that will be asked from now on, so that it is worth to read the blob again from the beginning.
+    fn distrust(&self, _digest: &Digest, _error: &StoreError) -> bool {
+        false
+    }
 }
 
 /// Reads a manifest and checks it against its descriptor's digest and size.

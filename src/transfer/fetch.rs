@@ -21,7 +21,7 @@ pub enum FetchError {
 /// Fetches a blob's content piece by piece and hands each to `write` with its offset.
 ///
 /// If the content turns out wrong after having been put together from several answers, or from what an earlier run
-/// left, it is fetched once more from the beginning, in one.
+/// left, it is fetched once more from the beginning, in one; and so from each other place that the source has.
 ///
 /// # Errors
 /// [`FetchError::Source`] if the source can't give content with this digest and size, [`FetchError::Sink`] if `write`
@@ -53,11 +53,12 @@ pub fn fetch(
             }
         };
         let is_patched = was_begun || body.answers() > 1;
-        if is_second || !is_patched || !matches!(error, StoreError::Damaged { .. }) {
+        let has_another = body.has_another();
+        if !has_another && (is_second || !is_patched || !matches!(error, StoreError::Damaged { .. })) {
             return Err(FetchError::Source(error));
         }
         progress.restart(digest, body.state().offset);
-        is_second = true;
+        is_second |= !has_another;
         start = Start::at_zero(digest);
     }
 }

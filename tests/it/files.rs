@@ -154,6 +154,7 @@ fn the_reader_and_the_schema_know_the_same_fields() {
         ("/properties/charts/items", "charts: [{zz: 1}]\n"),
         ("/properties/releases/items", "releases: [{zz: 1}]\n"),
         ("/properties/registries/items", "registries: [{zz: 1}]\n"),
+        ("/properties/registries/items/properties/mirrors/items", "registries: [{mirrors: [{zz: 1}]}]\n"),
     ];
     let mut described = schema_objects();
     for (pointer, lines) in places {

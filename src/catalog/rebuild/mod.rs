@@ -10,14 +10,13 @@ mod layer;
 mod object;
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::sync::Arc;
 
 use super::files::{ImageFiles, ImageFilesError};
 use super::{CatalogError, Filter, FilterError, Form, documents, read_files};
 use crate::oci::manifest::{ImageIndex, ImageManifest};
 use crate::oci::{Descriptor, Digest, Manifest, ManifestError, Platform};
-use crate::store::body::{Body, Start};
+use crate::store::body::read_whole;
 use crate::store::made::Made;
 use crate::store::{Source, StoreError, read_manifest};
 
@@ -277,14 +276,7 @@ impl Builder<'_> {
             let why = format!("its config has {} bytes, and {MAX_CONFIG} are read at most", config.size);
             return Err(self.unusable(config, why));
         }
-        let mut bytes = Vec::new();
-        Body::new(&*self.source, &config.digest, config.size, Start::at_zero(&config.digest))
-            .read_to_end(&mut bytes)
-            .map_err(|error| match error.downcast::<StoreError>() {
-                Ok(error) => RebuildError::Store(error),
-                Err(error) => self.unusable(config, error.to_string()),
-            })?;
-        Ok(bytes)
+        read_whole(&*self.source, &config.digest, config.size).map_err(RebuildError::Store)
     }
 
     fn unusable(&self, what: &Descriptor, why: String) -> RebuildError {

@@ -3,15 +3,15 @@
 mod form;
 
 pub(super) use self::form::Document;
-use self::form::{Catalog, Chart, Defaults, Image, Local, Registry, Release, Tags};
+use self::form::{Catalog, Chart, Defaults, Image, Local, Mirror, Registry, Release, Tags};
 use super::error::FileError;
 use super::page::Page;
 use super::yaml::{At, Items, line, line_or};
 use crate::input::argument::{Argument, Place};
 use crate::input::file::chart;
 use crate::input::{
-    Blocked, CatalogOrder, ChartOrder, ImageOrder, RegistryOrder, ReleaseOrder, TagChoice, TagOrder,
-    parse_size,
+    Blocked, CatalogOrder, ChartOrder, ImageOrder, MirrorOrder, RegistryOrder, ReleaseOrder, TagChoice,
+    TagOrder, parse_size,
 };
 use crate::oci::RepositoryName;
 use crate::push::sparse::Policy;
@@ -284,9 +284,9 @@ fn registries(page: &mut Page<'_>, list: &[At<Registry>]) -> Result<(), FileErro
     let mut seen = std::collections::HashMap::new();
     for item in list {
         let Registry { prefix, mirrors, mirrors_only, insecure, cert_dir, auth_file } = &item.value;
-        check_location(page, prefix, true)?;
+        check_location(page, line(item), prefix, true)?;
         for mirror in mirrors.items() {
-            check_location(page, mirror, false)?;
+            check_location(page, line(mirror), &mirror.value.0.location, false)?;
         }
         let mirrors_only = mirrors_only.unwrap_or(false);
         if mirrors_only && mirrors.items().is_empty() {
@@ -303,19 +303,24 @@ fn registries(page: &mut Page<'_>, list: &[At<Registry>]) -> Result<(), FileErro
         }
         let order = RegistryOrder {
             prefix: prefix.value.clone(),
-            mirrors: mirrors.items().iter().map(|mirror| mirror.value.clone()).collect(),
+            mirrors: mirrors.items().iter().map(|mirror| mirrored(&mirror.value.0)).collect(),
             mirrors_only,
             insecure: insecure.unwrap_or(false),
             cert_dir: cert_dir.as_ref().map(|path| page.place(path)),
             auth_file: auth_file.as_ref().map(|path| page.place(path)),
+            at: Some(page.spot(line(item))),
         };
         page.order.registries.push(order);
     }
     Ok(())
 }
 
+fn mirrored(mirror: &Mirror) -> MirrorOrder {
+    MirrorOrder { location: mirror.location.value.clone(), insecure: mirror.insecure.unwrap_or(false) }
+}
+
 /// Checks that a text is `HOST[:PORT][/PATH]`, or, for a prefix, `*.HOST`.
-fn check_location(page: &Page<'_>, text: &At<String>, prefix: bool) -> Result<(), FileError> {
+fn check_location(page: &Page<'_>, at: usize, text: &At<String>, prefix: bool) -> Result<(), FileError> {
     let (host, path) = match text.value.split_once('/') {
         Some((host, path)) => (host, Some(path)),
         None => (text.value.as_str(), None),
@@ -328,5 +333,6 @@ fn check_location(page: &Page<'_>, text: &At<String>, prefix: bool) -> Result<()
         return Ok(());
     }
     let forms = if prefix { "HOST[:PORT][/PATH] or *.HOST" } else { "HOST[:PORT][/PATH]" };
-    Err(page.wrong(line(text), format!("`{}` is no place at a registry: {forms} is wanted", text.value)))
+    Err(page
+        .wrong(line_or(text, at), format!("`{}` is no place at a registry: {forms} is wanted", text.value)))
 }

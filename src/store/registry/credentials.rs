@@ -12,7 +12,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use super::super::{Result, StoreError};
 use super::limits::lock;
 use super::options::Options;
-use super::places::Rule;
+use super::rule::Rule;
 use crate::oci::reference::DEFAULT_REGISTRY;
 
 /// The user name by which Docker's files and helpers mark an identity token.
@@ -72,13 +72,15 @@ struct File {
 /// The credentials of all registries, looked up when first asked for.
 pub(super) struct Credentials {
     given: Vec<(Option<String>, Credential)>,
+    /// Hosts that only a rule calls upon, as mirrors: they are not shown what was given without a host.
+    mirrors: HashSet<String>,
     /// The files of certain registries, each for what its rule speaks of.
     own: Vec<(Rule, File)>,
     files: Vec<File>,
     found: Mutex<HashMap<Key, Arc<Found>>>,
 }
 
-/// What was looked up: a namespace or registry, and which of the files of certain registries went before the others.
+/// What was looked up: a namespace or registry, and in which of the files of certain registries; none for those for all.
 type Key = (String, Option<usize>);
 
 /// The result of one look-up, made while its lock is held: helpers can take seconds.
@@ -111,7 +113,9 @@ impl Credentials {
                 own.push((rule.clone(), read(path)?));
             }
         }
-        Ok(Self { given, own, files, found: Mutex::default() })
+        let mirrors =
+            options.rules.iter().flat_map(Rule::mirror_hosts).map(str::to_ascii_lowercase).collect();
+        Ok(Self { given, mirrors, own, files, found: Mutex::default() })
     }
 
     /// Finds the credential for a repository: given ones first, then the files' entries, the longest matching
@@ -142,10 +146,21 @@ impl Credentials {
                 None => !exact,
             })
         };
-        if let Some((_, credential)) = given(true).or_else(|| given(false)) {
+        // Whoever wrote `--creds USER:PASSWORD` thought of the registries of the images, not of hosts that a file
+        // brings in.
+        let is_mirror = self.mirrors.contains(&registry.to_ascii_lowercase());
+        let for_all = given(false);
+        if let Some((_, credential)) = given(true).or(for_all.filter(|_| !is_mirror)) {
             return Some((credential.clone(), CredentialSource::Given));
         }
-        self.in_files(registry, repository, warn)
+        let found = self.in_files(registry, repository, warn);
+        if found.is_none() && for_all.is_some() {
+            warn(format!(
+                "{registry}: it is a mirror, and credentials given without a host are not shown to mirrors; \
+                 HOST=USER:PASSWORD gives it some"
+            ));
+        }
+        found
     }
 
     /// Finds the credential that is for exactly this host: not one that was given for every registry.
@@ -163,18 +178,35 @@ impl Credentials {
         repository: &str,
         warn: &dyn Fn(String),
     ) -> Option<(Credential, CredentialSource)> {
-        let mut path = format!("{registry}/{repository}");
-        // A file of the registry's own goes before those for all.
+        let path = format!("{registry}/{repository}");
+        // A file of the registry's own goes before those for all, whatever namespaces these know.
         let speaks = |(at, (rule, _)): (usize, &(Rule, File))| Some((rule.speaks_of(&path)?, at));
-        let own = self.own.iter().enumerate().filter_map(speaks).max().map(|(_, at)| at);
-        let files: Vec<&File> = own.iter().map(|at| &self.own[*at].1).chain(&self.files).collect();
+        if let Some((_, at)) = self.own.iter().enumerate().filter_map(speaks).max()
+            && let Some(found) = self.in_group(Some(at), &[&self.own[at].1], registry, &path, warn)
+        {
+            return Some(found);
+        }
+        let files: Vec<&File> = self.files.iter().collect();
+        self.in_group(None, &files, registry, &path, warn)
+    }
+
+    /// Looks files of one rank up by namespace, the longest first, then by the registry.
+    fn in_group(
+        &self,
+        own: Option<usize>,
+        files: &[&File],
+        registry: &str,
+        path: &str,
+        warn: &dyn Fn(String),
+    ) -> Option<(Credential, CredentialSource)> {
+        let mut rest = path;
         let mut namespace = None;
-        while path.len() > registry.len() {
-            if files.iter().any(|file| file.keys.contains(&path)) {
-                namespace = Some(path);
+        while rest.len() > registry.len() {
+            if files.iter().any(|file| file.keys.contains(rest)) {
+                namespace = Some(rest.to_owned());
                 break;
             }
-            path.truncate(path.rfind('/').unwrap_or_default());
+            rest = &rest[..rest.rfind('/').unwrap_or_default()];
         }
         let key = (namespace.clone().unwrap_or_else(|| registry.to_owned()), own);
         let slot = Arc::clone(lock(&self.found).entry(key).or_default());
@@ -192,7 +224,7 @@ impl Credentials {
             }
             None => vec![registry.to_owned(), format!("https://{registry}")],
         };
-        let credential = ask(&files, &names, registry, warn);
+        let credential = ask(files, &names, registry, warn);
         *slot = Some(credential.clone());
         credential
     }
@@ -359,6 +391,32 @@ mod tests {
     }
 
     #[test]
+    fn credentials_for_all_are_not_shown_to_mirrors() {
+        let rules = |prefix: &str| {
+            vec![Rule {
+                prefix: prefix.to_owned(),
+                mirrors: vec!["M.example:5000/cache".into()],
+                ..Rule::default()
+            }]
+        };
+        let of = |host: Option<&str>| (host.map(str::to_owned), "all".to_owned(), "a".to_owned());
+        let found = |rules, given, registry: &str| {
+            let options = Options { credentials: given, rules, ..Options::default() };
+            let warnings = Mutex::new(Vec::new());
+            let credentials = Credentials::new(&options, &mut Vec::new()).unwrap();
+            let found = credentials.find(registry, "cache/app", &|text| lock(&warnings).push(text)).is_some();
+            (found, warnings.into_inner().unwrap())
+        };
+        assert_eq!(found(rules("r.example"), vec![of(None)], "r.example"), (true, Vec::new()));
+        let (is_shown, warnings) = found(rules("r.example"), vec![of(None)], "m.example:5000");
+        assert!(!is_shown && warnings[0].contains("m.example:5000: it is a mirror"), "{warnings:?}");
+        let both = vec![of(None), of(Some("m.example:5000"))];
+        assert_eq!(found(rules("r.example"), both, "m.example:5000"), (true, Vec::new()));
+        // A registry that stands for another path of itself is nobody else.
+        assert!(found(rules("m.example:5000/team"), vec![of(None)], "m.example:5000").0);
+    }
+
+    #[test]
     fn a_file_of_a_place_of_its_own_goes_before_those_for_all() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, user: &str| {
@@ -369,7 +427,7 @@ mod tests {
         };
         let rule = |prefix: &str, mirror: &str, path| Rule {
             prefix: prefix.to_owned(),
-            mirrors: vec![mirror.to_owned()],
+            mirrors: vec![mirror.into()],
             auth_file: Some(path),
             ..Rule::default()
         };
@@ -396,6 +454,30 @@ mod tests {
         ] {
             assert_eq!(user(registry, repository), expected, "{registry}/{repository}");
         }
+    }
+
+    #[test]
+    fn a_file_of_a_place_of_its_own_goes_before_longer_namespaces_of_those_for_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, all) = (folder.path().join("own"), folder.path().join("all"));
+        std::fs::write(&own, format!(r#"{{"auths":{{"r.example":{}}}}}"#, entry("own:o"))).unwrap();
+        let content = format!(
+            r#"{{"auths":{{"r.example/team":{},"s.example/team":{}}}}}"#,
+            entry("all:a"),
+            entry("far:f")
+        );
+        std::fs::write(&all, content).unwrap();
+        let rule = Rule { prefix: "r.example".to_owned(), auth_file: Some(own), ..Rule::default() };
+        let other = Rule { prefix: "s.example".to_owned(), ..rule.clone() };
+        let options = Options { auth_file: Some(all), rules: vec![rule, other], ..Options::default() };
+        let credentials = Credentials::new(&options, &mut Vec::new()).unwrap();
+        let user = |registry| match credentials.find(registry, "team/app", &|w| panic!("{w}")) {
+            Some(Credential::Basic { user, .. }) => user,
+            _ => "nobody".to_owned(),
+        };
+        assert_eq!(user("r.example"), "own");
+        // What a file of its own does not know is looked up in those for all.
+        assert_eq!(user("s.example"), "far");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) const HUB_API: &str = "registry-1.docker.io";
 pub(super) struct Endpoint {
     /// The registry as references name it.
     pub name: String,
+    /// Whether a rule allows plain HTTP and unverified TLS, where the options don't.
+    insecure: bool,
     pub http: Arc<Http>,
     credentials: Arc<Credentials>,
     base: Mutex<Discovery>,
@@ -79,9 +81,10 @@ impl Shown {
 }
 
 impl Endpoint {
-    pub fn new(name: &str, http: Arc<Http>, credentials: Arc<Credentials>) -> Self {
+    pub fn new(name: &str, insecure: bool, http: Arc<Http>, credentials: Arc<Credentials>) -> Self {
         Self {
             name: name.to_owned(),
+            insecure,
             http,
             credentials,
             base: Mutex::default(),
@@ -117,7 +120,7 @@ impl Endpoint {
     /// Returns where the API may answer, in the order in which it is tried.
     pub fn candidates(&self) -> Vec<Base> {
         let host = if self.name == DEFAULT_REGISTRY { HUB_API } else { &self.name };
-        let insecure = self.http.options.is_insecure(&self.name);
+        let insecure = self.insecure || self.http.options.is_insecure(&self.name);
         let base = |tls, insecure| Base { origin: Origin::new(tls, host), insecure };
         if super::is_loopback(host) {
             vec![base(false, true), base(true, insecure)]

@@ -11,8 +11,8 @@
 //!
 //! # Map
 //! `url`, `challenge`, `messages`, `retry` and `limits` are pure; `tls`, `connector` and `http` know connections, redirects and
-//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API; `places`
-//! knows which mirrors stand for a repository; `document` reads what lies beside registries: chart repositories; `probe` and
+//! repetition; `credentials`, `token` and `endpoint` know who is asking; `pull`, `referrers` and `push` are the API; `rule` knows which
+//! mirrors stand for a repository, and `places` asks them; `document` reads what lies beside registries: chart repositories; `probe` and
 //! `certificate` find out what a registry is like.
 
 mod certificate;
@@ -31,6 +31,7 @@ mod pull;
 mod push;
 mod referrers;
 mod retry;
+mod rule;
 mod tls;
 mod token;
 mod upload;
@@ -53,11 +54,12 @@ use self::http::Http;
 use self::limits::lock;
 pub(crate) use self::messages::clean as clean_text;
 pub use self::options::Options;
-pub use self::places::{Places, Rule};
+pub use self::places::Places;
 pub use self::probe::{Hello, Reach, Wants};
 pub use self::pull::RawManifest;
 pub use self::push::{Mount, OpenBody, PutManifest, UploadSession};
 pub use self::referrers::Referrers;
+pub use self::rule::{Mirror, Rule};
 use super::Result;
 use crate::oci::RepositoryName;
 
@@ -68,8 +70,10 @@ pub struct Client(Arc<Shared>);
 struct Shared {
     http: Arc<Http>,
     credentials: Arc<Credentials>,
-    endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    /// By name, and whether a rule allows plain HTTP and unverified TLS there.
+    endpoints: Mutex<HashMap<(String, bool), Arc<Endpoint>>>,
     lost: places::Lost,
+    said: places::Said,
 }
 
 impl Client {
@@ -88,24 +92,32 @@ impl Client {
             credentials: Arc::new(credentials),
             endpoints: Mutex::default(),
             lost: Mutex::default(),
+            said: Mutex::default(),
         })))
     }
 
-    /// Returns whether a registry may be spoken to in plain HTTP, or with a certificate that nobody vouches for.
+    /// Returns whether a registry may be spoken to in plain HTTP, or with a certificate that nobody vouches for: in
+    /// general, or for what a rule says of the whole of it.
     #[must_use]
     pub fn is_insecure(&self, registry: &str) -> bool {
-        is_loopback(registry) || self.0.http.options.is_insecure(registry)
+        let options = &self.0.http.options;
+        let by_rule = |rule: &Rule| rule.insecure && rule::means_host(&rule.prefix, registry);
+        is_loopback(registry) || options.is_insecure(registry) || options.rules.iter().any(by_rule)
     }
 
     /// Returns a repository, to be read or written. Talks to nobody.
     #[must_use]
     pub fn repository(&self, name: &RepositoryName, access: Access) -> Repository {
+        self.repository_by(name, access, false)
+    }
+
+    fn repository_by(&self, name: &RepositoryName, access: Access, insecure: bool) -> Repository {
         let actions = match access {
             Access::Pull => "pull",
             Access::Push => "pull,push",
         };
         Repository(Arc::new(Inner {
-            endpoint: self.endpoint(&name.registry),
+            endpoint: self.endpoint_by(&name.registry, insecure),
             scope: format!("repository:{}:{actions}", name.repository),
             name: name.clone(),
             access,
@@ -130,9 +142,14 @@ impl Client {
     }
 
     fn endpoint(&self, registry: &str) -> Arc<Endpoint> {
+        self.endpoint_by(registry, false)
+    }
+
+    fn endpoint_by(&self, registry: &str, insecure: bool) -> Arc<Endpoint> {
         let mut endpoints = lock(&self.0.endpoints);
-        Arc::clone(endpoints.entry(registry.to_owned()).or_insert_with(|| {
-            Arc::new(Endpoint::new(registry, Arc::clone(&self.0.http), Arc::clone(&self.0.credentials)))
+        Arc::clone(endpoints.entry((registry.to_owned(), insecure)).or_insert_with(|| {
+            let (http, credentials) = (Arc::clone(&self.0.http), Arc::clone(&self.0.credentials));
+            Arc::new(Endpoint::new(registry, insecure, http, credentials))
         }))
     }
 }

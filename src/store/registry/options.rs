@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::places::{Rule, means_host};
 use super::retry::LONGEST_ASKED;
+use super::rule::{Rule, means_host};
 
 /// How often a failed request is made again: enough for a restart of the server behind a balancer.
 const RETRY_TIMES: u32 = 4;
@@ -28,8 +28,8 @@ pub struct Options {
     pub auth_file: Option<PathBuf>,
     /// Files looked for, in this order, where `auth_file` is not given; absent ones are skipped.
     pub default_auth_files: Vec<PathBuf>,
-    /// Credentials given directly: host (`None` for every registry), user, password. With the user `<token>` the
-    /// password is an identity token.
+    /// Credentials given directly: host (`None` for every registry that is no mirror of a rule), user, password. With
+    /// the user `<token>` the password is an identity token.
     pub credentials: Vec<(Option<String>, String, String)>,
     /// How certain registries are reached: mirrors, certificates, credentials of their own.
     pub rules: Vec<Rule>,
@@ -103,10 +103,10 @@ impl Options {
         Self { default_auth_files, proxy_from_environment: true, ..Self::default() }
     }
 
-    /// Returns whether plain HTTP and unverified TLS are allowed for a registry or host.
+    /// Returns whether plain HTTP and unverified TLS are allowed for a registry or host, whatever is done there. Rules
+    /// allow it for what they speak of alone.
     pub(super) fn is_insecure(&self, authority: &str) -> bool {
-        let by_rule = self.rules.iter().filter(|rule| rule.insecure).flat_map(Rule::hosts);
-        self.insecure.iter().map(String::as_str).chain(by_rule).any(|entry| means_host(entry, authority))
+        self.insecure.iter().any(|entry| means_host(entry, authority))
     }
 }
 

@@ -1,141 +1,81 @@
 //! Pulling through mirrors: the places that a repository's content may be asked of, and the repository as the source that
 //! they are together.
 //!
-//! The rules are those of `registries.conf`: the longest prefix that fits a name counts, its mirrors are asked in their
-//! order and the place itself last. What comes from a mirror is checked against its digest like everything else, and
-//! keeps the name of the place that it stands for.
+//! What comes from a mirror is checked against its digest like everything else, and keeps the name of the place that it
+//! stands for. Which tags there are the place itself says, and what is attached all of them together.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::{Attached, Result, Source, StoreError, chain};
 use super::limits::lock;
+use super::rule::{Stand, stands};
 use super::{Access, Client, Repository};
-use crate::oci::reference::{is_host, is_repository};
 use crate::oci::{Descriptor, Digest, RepositoryName};
 
-/// How a registry, or what lies below a path of one, is reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rule {
-    /// A registry's host, or a path at it: `registry.example[:PORT][/PATH]`; `*.example` for all hosts below.
-    pub prefix: String,
-    /// Places of the same form that are asked first, in this order.
-    pub mirrors: Vec<String>,
-    /// Whether the place itself is not asked.
-    pub mirrors_only: bool,
-    /// Whether plain HTTP and unverified TLS are allowed for the host and its mirrors.
-    pub insecure: bool,
-    /// A folder with certificates.
-    pub cert_dir: Option<PathBuf>,
-    /// A file with credentials.
-    pub auth_file: Option<PathBuf>,
-}
+/// How many things are kept to be said of one cause.
+const MAX_SAID: usize = 1000;
 
-/// Returns how many bytes of a name a place stands for: a host, a host with a path, or `*.DOMAIN`.
-fn covered(place: &str, name: &str) -> Option<usize> {
-    if let Some(domain) = place.strip_prefix('*') {
-        let host = name.split('/').next().unwrap_or(name);
-        return host.ends_with(domain).then_some(host.len());
-    }
-    let rest = name.strip_prefix(place)?;
-    (rest.is_empty() || rest.starts_with('/')).then_some(place.len())
-}
+/// Registries that could not be reached while there were others to ask, with the reason: they are not waited for again.
+pub(super) type Lost = Mutex<HashMap<String, String>>;
 
-/// Returns whether a pattern, `HOST`, `HOST:PORT` or `*.DOMAIN`, means a host with or without its port.
-pub(super) fn means_host(pattern: &str, authority: &str) -> bool {
-    let host = super::url::split_port(authority).0;
-    match pattern.strip_prefix('*') {
-        Some(domain) if !domain.is_empty() => {
-            let host = host.to_ascii_lowercase();
-            host.ends_with(&domain.to_ascii_lowercase())
-                || authority.to_ascii_lowercase().ends_with(&domain.to_ascii_lowercase())
-        }
-        Some(_) => true,
-        None => pattern.eq_ignore_ascii_case(authority) || pattern.eq_ignore_ascii_case(host),
-    }
-}
-
-impl Rule {
-    /// Checks that the prefix and the mirrors are hosts, or paths at hosts.
-    pub(super) fn check(&self) -> Result<()> {
-        let is_place = |place: &str| match place.split_once('/') {
-            Some((host, path)) => is_host(host) && is_repository(path),
-            None => is_host(place),
-        };
-        let prefix = self.prefix.strip_prefix("*.").unwrap_or(&self.prefix);
-        for (what, place) in
-            [("prefix", prefix)].into_iter().chain(self.mirrors.iter().map(|m| ("mirror", m.as_str())))
-        {
-            if !is_place(place) {
-                let why = format!("its {what} `{place}` is not HOST[:PORT][/PATH]");
-                return Err(StoreError::Invalid { place: format!("the registry `{}`", self.prefix), why });
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the hosts of the place and its mirrors.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
-        let places = std::iter::once(&self.prefix).chain(&self.mirrors);
-        places.map(|place| place.split('/').next().unwrap_or(place))
-    }
-
-    /// Returns how much of a name the place or one of its mirrors stands for.
-    pub(super) fn speaks_of(&self, name: &str) -> Option<usize> {
-        std::iter::once(&self.prefix).chain(&self.mirrors).filter_map(|place| covered(place, name)).max()
-    }
-}
-
-/// Returns the names under which a repository is asked for, in order.
-fn names(rules: &[Rule], name: &RepositoryName) -> Vec<RepositoryName> {
-    let text = name.to_string();
-    let fitting = rules.iter().filter_map(|rule| Some((covered(&rule.prefix, &text)?, rule)));
-    // Of equal ones the first: `max_by_key` would take the last.
-    let mut best: Option<(usize, &Rule)> = None;
-    for (length, rule) in fitting {
-        if best.is_none_or(|(longest, _)| length > longest) {
-            best = Some((length, rule));
-        }
-    }
-    let Some((length, rule)) = best else { return vec![name.clone()] };
-    let mirrored = |mirror: &String| {
-        let full = format!("{mirror}{}", &text[length..]);
-        let (registry, repository) = full.split_once('/')?;
-        Some(RepositoryName { registry: registry.to_owned(), repository: repository.to_owned() })
-    };
-    let mut names: Vec<RepositoryName> = rule.mirrors.iter().filter_map(mirrored).collect();
-    if !rule.mirrors_only || names.is_empty() {
-        names.push(name.clone());
-    }
-    let mut seen = HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names
-}
+/// What is to be said of places at the end: causes, and what each is about.
+pub(super) type Said = Mutex<BTreeMap<String, BTreeSet<String>>>;
 
 /// A repository as it is pulled: by way of its mirrors, where it has any.
 pub struct Places {
     name: RepositoryName,
     client: Client,
     all: Vec<Repository>,
+    /// Which of them is the repository under its own name.
+    itself: Option<usize>,
     /// The place that answered last: what is asked for by digest is asked of it first.
     last: AtomicUsize,
+    given: Mutex<HashMap<Digest, Given>>,
+}
+
+/// Where the content of a blob came from.
+#[derive(Default)]
+struct Given {
+    /// The places of the present reading, in the order in which they took it up.
+    by: Vec<usize>,
+    /// Whether that reading began with the first byte.
+    is_whole: bool,
+    /// Places that gave something else.
+    bad: BTreeSet<usize>,
 }
 
 impl Client {
     /// Returns a repository to be pulled from, by way of its mirrors. Talks to nobody.
     #[must_use]
     pub fn places(&self, name: &RepositoryName) -> Places {
-        let names = names(&self.0.http.options.rules, name);
-        let all = names.iter().map(|name| self.repository(name, Access::Pull)).collect();
-        Places { name: name.clone(), client: self.clone(), all, last: AtomicUsize::new(0) }
+        let stands = stands(&self.0.http.options.rules, name);
+        let itself = stands.iter().position(|stand| stand.is_itself);
+        let open = |stand: &Stand| self.repository_by(&stand.name, Access::Pull, stand.insecure);
+        let all = stands.iter().map(open).collect();
+        let (last, given) = (AtomicUsize::new(0), Mutex::default());
+        Places { name: name.clone(), client: self.clone(), all, itself, last, given }
+    }
+
+    /// Returns what is to be said of pulling through mirrors: causes, each with what it is about.
+    #[must_use]
+    pub fn said_of_places(&self) -> Vec<(String, Vec<String>)> {
+        let said = lock(&self.0.said);
+        said.iter().map(|(cause, items)| (cause.clone(), items.iter().cloned().collect())).collect()
+    }
+
+    fn say(&self, cause: String, item: String) {
+        let mut said = lock(&self.0.said);
+        let items = said.entry(cause).or_default();
+        if items.len() < MAX_SAID {
+            items.insert(item);
+        }
     }
 }
 
-/// Registries that could not be reached while there were others to ask, with the reason: they are not waited for again.
-pub(super) type Lost = Mutex<HashMap<String, String>>;
+type Errors = Vec<(usize, StoreError)>;
 
 impl Places {
     /// Checks that one of the places can be reached and lets the user pull.
@@ -143,78 +83,145 @@ impl Places {
     /// # Errors
     /// What the places say.
     pub fn check(&self) -> Result<()> {
-        self.first("pulling", false, Repository::check)
+        self.first("pulling", &self.in_order(false), Repository::check).map(|(_, answer)| answer)
     }
 
-    /// Lists the tags, as the first place that knows the repository has them.
+    /// Lists the tags: those of the place itself; those of a mirror only where it does not say, or must not be asked.
     ///
     /// # Errors
     /// What the places say.
     pub fn tags(&self) -> Result<Vec<String>> {
-        self.first("the tags", false, Repository::tags)
+        let mut errors = Vec::new();
+        for at in self.itself_first() {
+            match self.all[at].tags() {
+                Ok(tags) => {
+                    if self.itself.is_some_and(|itself| itself != at) {
+                        let mut errors = self.with_lost("the tags", errors);
+                        errors.retain(|(at, _)| Some(*at) == self.itself);
+                        let cause = format!("the tags are those that {} lists", self.described(at));
+                        self.client.say(cause, self.told(&errors));
+                    }
+                    return Ok(tags);
+                }
+                Err(error) => {
+                    self.note(at, &error);
+                    errors.push((at, error));
+                }
+            }
+        }
+        Err(self.failed("the tags", errors))
     }
 
-    /// Returns the places in the order in which they are asked.
-    fn in_order(&self, by_digest: bool) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.all.len()).collect();
-        if by_digest {
-            let last = self.last.load(Ordering::Relaxed);
-            order.sort_by_key(|at| *at != last);
-        }
+    /// Returns the name of a place for messages.
+    fn described(&self, at: usize) -> String {
+        let name = self.all[at].name();
+        if *name == self.name { name.to_string() } else { format!("{name} (a mirror of {})", self.name) }
+    }
+
+    fn host(&self, at: usize) -> &str {
+        &self.all[at].name().registry
+    }
+
+    /// Leaves out the places that are lost, unless that leaves none.
+    fn without_lost(&self, mut order: Vec<usize>) -> Vec<usize> {
         let lost = lock(&self.client.0.lost);
-        let is_lost = |at: &usize| lost.contains_key(&self.all[*at].name().registry);
+        let is_lost = |at: &usize| lost.contains_key(self.host(*at));
         if !order.iter().all(is_lost) {
             order.retain(|at| !is_lost(at));
         }
         order
     }
 
+    /// Returns the places in the order in which they are asked for content.
+    fn in_order(&self, by_digest: bool) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        if by_digest {
+            let last = self.last.load(Ordering::Relaxed);
+            order.sort_by_key(|at| *at != last);
+        }
+        self.without_lost(order)
+    }
+
+    /// Returns the places in the order in which they are asked what there is.
+    fn itself_first(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.all.len()).collect();
+        order.sort_by_key(|at| Some(*at) != self.itself);
+        self.without_lost(order)
+    }
+
     fn note(&self, at: usize, error: &StoreError) {
         if matches!(error, StoreError::Unreachable { .. }) && self.all.len() > 1 {
             let mut lost = lock(&self.client.0.lost);
-            lost.entry(self.all[at].name().registry.clone()).or_insert_with(|| chain(error));
+            lost.entry(self.host(at).to_owned()).or_insert_with(|| chain(error));
         }
     }
 
-    /// Returns the first answer that is no error.
+    /// Returns the first answer that is no error, and whose it is.
     fn first<'a, T>(
         &'a self,
         what: &str,
-        by_digest: bool,
+        order: &[usize],
         ask: impl Fn(&'a Repository) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<(usize, T)> {
         let mut errors = Vec::new();
-        for at in self.in_order(by_digest) {
+        for at in order.iter().copied() {
             match ask(&self.all[at]) {
                 Ok(answer) => {
                     self.last.store(at, Ordering::Relaxed);
-                    return Ok(answer);
+                    for (at, error) in errors {
+                        self.pass_over(at, &error);
+                    }
+                    return Ok((at, answer));
                 }
                 Err(error) => {
                     self.note(at, &error);
-                    errors.push((self.all[at].name().to_string(), error));
+                    errors.push((at, error));
                 }
             }
         }
         Err(self.failed(what, errors))
     }
 
+    /// Keeps why another place was asked; that a place lacks something is nothing to speak of.
+    fn pass_over(&self, at: usize, error: &StoreError) {
+        if !error.is_not_found() {
+            self.client.say(format!("{} was passed over", self.host(at)), chain(error));
+        }
+    }
+
+    /// Adds the places that were not asked because they are lost.
+    fn with_lost(&self, what: &str, mut errors: Errors) -> Errors {
+        let lost = lock(&self.client.0.lost);
+        for at in 0..self.all.len() {
+            if let (Some(why), false) =
+                (lost.get(self.host(at)), errors.iter().any(|(asked, _)| *asked == at))
+            {
+                let (place, what) = (self.host(at).to_owned(), what.to_owned());
+                let source = format!("it was not asked again: {why}").into();
+                errors.push((at, StoreError::Unreachable { place, what, source }));
+            }
+        }
+        errors
+    }
+
+    /// Says what places answered: `A: it has none; B: it could not be reached`.
+    fn told(&self, errors: &Errors) -> String {
+        let texts = errors.iter().map(|(at, error)| format!("{}: {}", self.all[*at].name(), chain(error)));
+        texts.collect::<Vec<String>>().join("; ")
+    }
+
     /// Makes one error of those of all places.
-    fn failed(&self, what: &str, mut errors: Vec<(String, StoreError)>) -> StoreError {
+    fn failed(&self, what: &str, mut errors: Errors) -> StoreError {
         if self.all.len() == 1
             && let Some((_, only)) = errors.pop()
         {
             return only;
         }
-        for place in &self.all {
-            let (name, registry) = (place.name().to_string(), &place.name().registry);
-            let why = lock(&self.client.0.lost).get(registry).cloned();
-            if let (Some(why), false) = (why, errors.iter().any(|(asked, _)| *asked == name)) {
-                let (place, what) = (registry.clone(), what.to_owned());
-                let source = format!("it was not asked again: {why}").into();
-                errors.push((name, StoreError::Unreachable { place, what, source }));
-            }
-        }
+        let errors: Vec<(String, StoreError)> = self
+            .with_lost(what, errors)
+            .into_iter()
+            .map(|(at, error)| (self.all[at].name().to_string(), error))
+            .collect();
         if errors.iter().all(|(_, error)| error.is_not_found()) {
             let places: Vec<&str> = errors.iter().map(|(place, _)| place.as_str()).collect();
             let what = format!("{what} of {} (asked of {})", self.name, places.join(", "));
@@ -231,107 +238,113 @@ impl Source for Places {
 
     fn resolve(&self, selector: &str) -> Result<Descriptor> {
         let what = format!("manifest {selector}");
-        self.first(&what, selector.contains(':'), |place| place.resolve(selector))
+        let order = self.in_order(selector.contains(':'));
+        self.first(&what, &order, |place| place.resolve(selector)).map(|(_, answer)| answer)
     }
 
     fn manifest(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let what = format!("manifest {}", descriptor.digest);
         // A mirror that has other bytes is no reason to do without those of the next place.
-        self.first(&what, true, |place| match self.all.len() {
-            1 => place.manifest(descriptor),
+        let ask = |place| match self.all.len() {
+            1 => Repository::manifest(place, descriptor),
             _ => super::super::read_manifest(place, descriptor),
-        })
+        };
+        self.first(&what, &self.in_order(true), ask).map(|(_, answer)| answer)
     }
 
-    /// Lists what the first place lists that lists anything: not every mirror keeps what is attached.
+    /// Lists what any of the places lists: not every mirror keeps what is attached, and the place itself may not have
+    /// what was attached elsewhere. Of what is attached by one tag, what the place itself has counts, then the first.
     fn attached(&self, subject: &Digest) -> Result<Vec<Attached>> {
-        let (mut errors, mut has_answered) = (Vec::new(), false);
-        for at in self.in_order(true) {
-            match self.all[at].attached(subject) {
-                Ok(list) if !list.is_empty() => return Ok(list),
-                Ok(_) => has_answered = true,
+        let mut all: Vec<Attached> = Vec::new();
+        let (mut errors, mut answered) = (Vec::new(), Vec::new());
+        for at in self.itself_first() {
+            let list = match self.all[at].attached(subject) {
+                Ok(list) => list,
                 Err(error) => {
                     self.note(at, &error);
-                    errors.push((self.all[at].name().to_string(), error));
+                    errors.push((at, error));
+                    continue;
+                }
+            };
+            answered.push(at);
+            for attached in list {
+                let same = |known: &&Attached| match (&known.tag, &attached.tag) {
+                    (Some(known), Some(tag)) => known == tag,
+                    (None, None) => known.descriptor.digest == attached.descriptor.digest,
+                    _ => false,
+                };
+                match all.iter().find(same) {
+                    None => all.push(attached),
+                    Some(known) if known.descriptor.digest == attached.descriptor.digest => {}
+                    Some(_) => {
+                        let cause =
+                            format!("{} has something else attached, which was left out", self.host(at));
+                        let tag = attached.tag.unwrap_or_default();
+                        self.client.say(cause, format!("{}:{tag}", self.all[at].name()));
+                    }
                 }
             }
         }
-        if has_answered {
-            return Ok(Vec::new());
+        let what = format!("what is attached to {subject}");
+        if answered.is_empty() {
+            return Err(self.failed(&what, errors));
         }
-        Err(self.failed(&format!("what is attached to {subject}"), errors))
+        let errors = self.with_lost(&what, errors);
+        if !errors.is_empty() {
+            let hosts: BTreeSet<&str> = answered.iter().map(|at| self.host(*at)).collect();
+            let hosts = hosts.into_iter().collect::<Vec<_>>().join(" and ");
+            let item = format!("{}@{subject}: {}", self.name, self.told(&errors));
+            self.client.say(format!("attached content was asked of {hosts} only"), item);
+        }
+        Ok(all)
     }
 
     fn open_blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Box<dyn Read + Send + '_>> {
-        self.first(&format!("blob {digest}"), true, |place| place.open_blob(digest, size, offset))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(prefix: &str, mirrors: &[&str]) -> Rule {
-        let mirrors = mirrors.iter().map(|mirror| (*mirror).to_owned()).collect();
-        Rule { prefix: prefix.to_owned(), mirrors, ..Rule::default() }
-    }
-
-    fn asked(rules: &[Rule], name: &str) -> Vec<String> {
-        names(rules, &name.parse().unwrap()).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn the_longest_prefix_counts_and_whole_segments_only() {
-        let rules = [
-            rule("r.example", &["m.example/all"]),
-            rule("r.example/team", &["m.example:5000", "n.example/x/y"]),
-            rule("docker.io", &["m.example/hub"]),
-            rule("*.wide.example", &["w.example/p"]),
-        ];
-        assert_eq!(asked(&rules, "r.example/app"), ["m.example/all/app", "r.example/app"]);
-        assert_eq!(
-            asked(&rules, "r.example/team/a/b"),
-            ["m.example:5000/a/b", "n.example/x/y/a/b", "r.example/team/a/b"]
-        );
-        assert_eq!(asked(&rules, "r.example/teams/a"), ["m.example/all/teams/a", "r.example/teams/a"]);
-        assert_eq!(asked(&rules, "alpine"), ["m.example/hub/library/alpine", "docker.io/library/alpine"]);
-        assert_eq!(asked(&rules, "a.wide.example:1/x"), ["a.wide.example:1/x"]);
-        assert_eq!(asked(&rules, "a.wide.example/x"), ["w.example/p/x", "a.wide.example/x"]);
-        assert_eq!(asked(&rules, "wide.example/x"), ["wide.example/x"]);
-        assert_eq!(asked(&rules, "r.example.org/app"), ["r.example.org/app"]);
-    }
-
-    #[test]
-    fn mirrors_only_leaves_out_the_place_itself_and_no_place_is_asked_twice() {
-        let only = Rule { mirrors_only: true, ..rule("r.example", &["m.example"]) };
-        assert_eq!(asked(&[only], "r.example/a"), ["m.example/a"]);
-        assert_eq!(asked(&[rule("r.example", &["r.example", "m.example"])], "r.example/a").len(), 2);
-        // The mirror of one repository by its whole name has to name a repository.
-        assert_eq!(asked(&[rule("r.example/a", &["m.example/b", "m.example"])], "r.example/a").len(), 2);
-    }
-
-    #[test]
-    fn a_rule_speaks_of_its_mirrors_too() {
-        let rule = rule("r.example/team", &["m.example:5000/x"]);
-        assert_eq!(rule.speaks_of("r.example/team/a"), Some(14));
-        assert_eq!(rule.speaks_of("m.example:5000/x/a"), Some(16));
-        assert_eq!(rule.speaks_of("r.example/other"), None);
-        assert_eq!(rule.hosts().collect::<Vec<_>>(), ["r.example", "m.example:5000"]);
-    }
-
-    #[test]
-    fn places_that_are_none_are_refused() {
-        for bad in ["", "http://m.example", "m.example/", "m.example/UP", "m.example:x", "a b"] {
-            assert!(rule("r.example", &[bad]).check().is_err(), "{bad}");
+        if let [only] = &self.all[..] {
+            return only.open_blob(digest, size, offset);
         }
-        assert!(rule("https://r.example", &[]).check().is_err());
-        assert!(rule("*.example", &["m.example:5000/a/b", "localhost:5000"]).check().is_ok());
+        let mut order = self.in_order(true);
+        if let Some(given) = lock(&self.given).get(digest) {
+            if offset > 0 {
+                order.sort_by_key(|at| Some(at) != given.by.last());
+            }
+            if !order.iter().all(|at| given.bad.contains(at)) {
+                order.retain(|at| !given.bad.contains(at));
+            }
+        }
+        let what = format!("blob {digest}");
+        let (at, reader) = self.first(&what, &order, |place| place.open_blob(digest, size, offset))?;
+        let mut given = lock(&self.given);
+        let given = given.entry(digest.clone()).or_default();
+        if offset == 0 {
+            given.by.clear();
+            given.is_whole = true;
+        }
+        if given.by.last() != Some(&at) {
+            given.by.push(at);
+        }
+        Ok(reader)
     }
 
-    #[test]
-    fn hosts_are_meant_with_any_port_unless_one_is_given() {
-        assert!(means_host("r.example", "r.example:5000") && means_host("r.example:5000", "R.example:5000"));
-        assert!(!means_host("r.example:5000", "r.example:5001") && means_host("*", "x:1"));
-        assert!(means_host("*.example", "r.example:5000") && !means_host("*.example", "r.sample"));
+    fn giver(&self, digest: &Digest) -> String {
+        let given = lock(&self.given);
+        let Some(given) = given.get(digest).filter(|_| self.all.len() > 1) else { return self.place() };
+        let places: BTreeSet<usize> = given.by.iter().chain(&given.bad).copied().collect();
+        places.into_iter().map(|at| self.described(at)).collect::<Vec<_>>().join(" and ")
+    }
+
+    fn distrust(&self, digest: &Digest, error: &StoreError) -> bool {
+        let mut given = lock(&self.given);
+        // What an earlier run left may be what is wrong.
+        let Some(given) = given.get_mut(digest).filter(|given| given.is_whole && self.all.len() > 1) else {
+            return false;
+        };
+        let Some(at) = given.by.first().copied() else { return false };
+        let is_new = given.bad.insert(at);
+        let may_go_on = is_new && given.bad.len() < self.all.len();
+        if may_go_on {
+            self.pass_over(at, error);
+        }
+        may_go_on
     }
 }

@@ -16,7 +16,7 @@ use super::certificate::{self, Certificate as Shown};
 use super::connector::{self, Identity, TlsConnector, check_identity};
 use super::endpoint::HUB_API;
 use super::options::Options;
-use super::places::means_host;
+use super::rule::means_host;
 use super::url::Origin;
 use crate::oci::reference::DEFAULT_REGISTRY;
 

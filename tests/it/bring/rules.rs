@@ -3,6 +3,7 @@
 use barge::bundle::Bundle;
 
 use super::{Scene, everything, expected as meant, listing};
+use crate::support::peers::RealRegistry;
 
 #[test]
 fn colliding_destinations_are_an_error_before_anything_is_written() {
@@ -120,4 +121,38 @@ fn what_is_wrong_in_a_file_is_said_with_its_line() {
         assert_eq!(listing(scene.temp.path()), ["a.yaml"]);
     }
     scene.barge(&["pack", "-f", "none.yaml", "-o", "site.oci.tar"]).run().code(3).stderr_has("none.yaml");
+}
+
+#[test]
+fn y_16_files_that_say_differently_how_a_registry_is_reached_are_refused() {
+    let scene = Scene::new();
+    let text = "apiVersion: barge/v1\nimages: ['{A}/team/app:v1']\nregistries:\n- prefix: r.example\n";
+    scene.file("a.yaml", text);
+    scene.file("b.yaml", &format!("{text}  insecure: true\n"));
+    let pack =
+        |second: &str| scene.barge(&["pack", "-f", "a.yaml", "-f", second, "-o", "site.oci.tar"]).run();
+    let told = pack("b.yaml").code(2);
+    told.stderr_has("a.yaml:4 and b.yaml:4 say differently how r.example is reached").stderr_has("hint");
+    assert_eq!(listing(scene.temp.path()), ["a.yaml", "b.yaml"]);
+    scene.file("b.yaml", text);
+    pack("b.yaml").success();
+}
+
+#[test]
+fn what_a_mirror_did_is_said_at_the_end_and_damage_goes_round_it() {
+    let scene = Scene::new();
+    let mirror = RealRegistry::start();
+    let layers = scene.content.closure(&scene.index).into_iter();
+    let blob =
+        layers.filter(|blob| blob.media_type.contains("layer")).map(|layer| layer.digest).next().unwrap();
+    mirror.push("team/app", &scene.content, &scene.index, Some("v1"));
+    let mut bytes = std::fs::read(mirror.blob_file(&blob)).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(mirror.blob_file(&blob), bytes).unwrap();
+    let text = "apiVersion: barge/v1\nimages: ['{A}/team/app:v1']\nregistries:\n- {prefix: '{A}', mirrors: ['{M}']}\n";
+    scene.file("a.yaml", &text.replace("{M}", mirror.host()));
+    let told = scene.barge(&["mirror", "-f", "a.yaml", scene.b.host()]).run().success();
+    told.stderr_has(&format!("warning: {} was passed over", mirror.host())).stderr_has(&blob.to_string());
+    assert_eq!(everything(&scene.b), meant(&[("team/app:v1", &scene.index)]));
+    scene.barge(&["pack", "--help"]).run().success().stdout_has("all but the mirrors");
 }

@@ -103,11 +103,26 @@ pub(in crate::input::file) struct Release {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(in crate::input::file) struct Registry {
     pub(super) prefix: At<String>,
-    pub(super) mirrors: List<String>,
+    pub(super) mirrors: List<Item<Mirror>>,
     pub(super) mirrors_only: Option<bool>,
     pub(super) insecure: Option<bool>,
     pub(super) cert_dir: Option<String>,
     pub(super) auth_file: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::input::file) struct Mirror {
+    pub(super) location: At<String>,
+    pub(super) insecure: Option<bool>,
+}
+
+impl Short for Mirror {
+    const IS: &'static str = "a mirror";
+
+    fn short(location: At<String>) -> Self {
+        Self { location, insecure: None }
+    }
 }
 
 impl Short for Image {

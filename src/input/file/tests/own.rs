@@ -1,7 +1,7 @@
 //! barge.yaml.
 
 use super::*;
-use crate::input::{ChartPlace, RegistryOrder};
+use crate::input::{ChartPlace, MirrorOrder, RegistryOrder};
 use crate::push::sparse::Policy;
 use crate::select::Attachments;
 
@@ -133,7 +133,7 @@ fn the_rest_says_how() {
     let text = own(
         "kind: Bundle\ndefaults: {platforms: [linux/amd64], attachments: signatures, sparse: single}\n\
          blocked: ['a', '^b$']\nvolumeSize: 4GiB\nregistries:\n\
-         - {prefix: 'reg.test:80/a', mirrors: [m.test/x], mirrorsOnly: true, insecure: true, certDir: /c, authFile: /a}\n\
+         - {prefix: 'reg.test:80/a', mirrors: [m.test/x, {location: n.test, insecure: true}], mirrorsOnly: true, insecure: true, certDir: /c, authFile: /a}\n\
          - prefix: '*.test'\nimages:\n",
     );
     let order = order(&text);
@@ -146,16 +146,22 @@ fn the_rest_says_how() {
     assert_eq!(blocked, [("a", 4), ("^b$", 4)]);
     let expected = RegistryOrder {
         prefix: "reg.test:80/a".to_owned(),
-        mirrors: vec!["m.test/x".to_owned()],
+        mirrors: vec![
+            MirrorOrder { location: "m.test/x".to_owned(), insecure: false },
+            MirrorOrder { location: "n.test".to_owned(), insecure: true },
+        ],
         mirrors_only: true,
         insecure: true,
         cert_dir: Some("/c".into()),
         auth_file: Some("/a".into()),
+        at: order.registries[0].at.clone(),
     };
     assert_eq!(order.registries[0], expected);
+    assert_eq!(order.registries[0].at.as_ref().unwrap().line, 6);
+    let at = order.registries[1].at.clone();
     assert_eq!(
         order.registries[1],
-        RegistryOrder { prefix: "*.test".to_owned(), ..RegistryOrder::default() }
+        RegistryOrder { prefix: "*.test".to_owned(), at, ..RegistryOrder::default() }
     );
     assert_eq!(self::order(&own("volumeSize: 1024\n")).volume_size, Some(1024));
     assert!(order.notes[0].ends_with("asks for nothing"));
@@ -244,6 +250,11 @@ fn what_is_wrong_with_an_item_is_said_with_its_line() {
         ),
         ("registries: [{prefix: 'https://a.test'}]\n", &["FILE:2: `https://a.test` is no place"][..]),
         ("registries: [{prefix: a.test, mirrors: ['*.b.test']}]\n", &["FILE:2: `*.b.test` is no place"][..]),
+        (
+            "registries: [{prefix: a.test, mirrors: [{location: 'b.test/A'}]}]\n",
+            &["FILE:2: `b.test/A` is no place"][..],
+        ),
+        ("registries: [{prefix: a.test, mirrors: [{insecure: true}]}]\n", &["`location` is missing"][..]),
         ("registries: [{prefix: a.test, insecure: 3}]\n", &["FILE:2: `true` or `false` is wanted here"][..]),
     ] {
         faulty(&own(lines), words);
