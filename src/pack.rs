@@ -200,7 +200,7 @@ impl Prepared {
         if asked.wishes.is_empty() {
             return Err(PackError::NoImages);
         }
-        let asked = asked.sorted();
+        let asked = asked.as_requested(&options).sorted();
         let arguments = asked.digest(&options);
         let mut state = State::open(&options, &arguments)?;
         match Self::plan(asked, options, &arguments, state.as_mut()) {

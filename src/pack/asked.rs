@@ -91,6 +91,16 @@ impl Holds for Recorded {
 }
 
 impl Asked {
+    /// Takes of each image that a request is for the platforms of it that travelled, where nothing else is said.
+    pub(super) fn as_requested(mut self, options: &Options) -> Self {
+        if let (Some(request), true) = (&self.request, options.wanted.platforms.is_empty()) {
+            for wish in self.wishes.iter_mut().filter(|wish| wish.platforms.is_empty()) {
+                wish.platforms = request.platforms_of(&wish.name.to_string());
+            }
+        }
+        self
+    }
+
     /// Puts everything into an order of its own, so that the order of the arguments does not show.
     pub(super) fn sorted(mut self) -> Self {
         let mut order: Vec<usize> = (0..self.sources.len()).collect();

@@ -1,9 +1,11 @@
 //! What is said of one image holds for it alone, and what is said otherwise the next time is another command.
 
 use barge::bundle::Bundle;
-use barge::oci::{Descriptor, Platform};
+use barge::oci::{Descriptor, Digest, Platform};
+use barge::request::{Request, WantedBlob, WantedImage};
 
 use super::{Scene, listing};
+use crate::support::images::{Content, layer};
 
 /// The images of a bundle with their platforms.
 fn platforms(scene: &Scene, file: &str) -> Vec<(String, Vec<String>)> {
@@ -48,6 +50,56 @@ fn another_list_of_a_charts_images_is_another_command() {
     scene.barge(&pack).run().success();
     let names: Vec<String> = platforms(&scene, "site.oci.tar").into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["charts/web:1.0.0", "team/tool:v1.0.0", "team/tool:v1.1.0"]);
+}
+
+#[test]
+fn a_request_sends_of_each_image_the_platforms_that_travelled_of_it() {
+    let scene = Scene::new();
+    let mut content = Content::new();
+    let children =
+        [("linux/amd64", 50), ("linux/arm64", 51)].map(|(one, seed)| content.image(one, &[layer(seed, 600)]));
+    let other = content.index(&children);
+    scene.a.push("team/other", &content, &other, Some("v1"));
+    let host = scene.a.host();
+    let lost = |content: &Content, child: &Descriptor, name: &str, root: &Descriptor| {
+        let is_layer = |one: &&Descriptor| one.media_type.contains("layer");
+        let layer = content.closure(child).iter().find(is_layer).unwrap().clone();
+        let blob = WantedBlob {
+            digest: layer.digest,
+            images: Vec::new(),
+            media_type: layer.media_type,
+            size: layer.size,
+        };
+        let image = WantedImage {
+            name: Some(format!("{host}/{name}")),
+            platforms: child.platform.iter().cloned().collect(),
+            reference: Some(format!("{host}/{name}@{}", root.digest).parse().unwrap()),
+            root: Some(root.digest.clone()),
+        };
+        (blob, vec![image])
+    };
+    let request = Request::new(
+        [
+            lost(&scene.content, &scene.children[0], "team/app:v1", &scene.index),
+            lost(&content, &children[1], "team/other:v1", &other),
+        ],
+        vec![Digest::sha256(b"a bundle")],
+    );
+    request.write(&scene.path("missing.json")).unwrap();
+    let expected = [("team/app:v1", "linux/amd64"), ("team/other:v1", "linux/arm64")]
+        .map(|(name, platform)| (name.to_owned(), vec![platform.to_owned()]));
+    scene.barge(&["pack", "--request", "missing.json", "-o", "one.barge"]).run().success();
+    assert_eq!(platforms(&scene, "one.barge"), expected);
+    // As they are named again.
+    let names = ["team/app:v1", "team/other:v1"].map(|name| format!("{host}/{name}"));
+    let named = ["pack", "--request", "missing.json", "-o", "two.barge", &names[0], &names[1]];
+    scene.barge(&named).run().success();
+    assert_eq!(platforms(&scene, "two.barge"), expected);
+    // The command line goes before that.
+    let all =
+        ["pack", "--request", "missing.json", "-o", "all.barge", "--platform", "linux/amd64,linux/arm64"];
+    scene.barge(&all).run().success();
+    assert!(platforms(&scene, "all.barge").iter().all(|(_, platforms)| platforms.len() == 2));
 }
 
 #[test]
