@@ -15,6 +15,54 @@ fn platforms(scene: &Scene, file: &str) -> Vec<(String, Vec<String>)> {
     images.iter().map(|image| (image.name.path(), texts(&image.platforms))).collect()
 }
 
+#[test]
+fn a_platform_that_no_image_has_is_a_mistake_in_a_file_too() {
+    let scene = Scene::new();
+    let tool = "  - {A}/team/tool:v1.0.0\n";
+    let head = "apiVersion: barge/v1\n";
+    // Of all that the file asks for, and of one image among others.
+    let of_all =
+        format!("{head}defaults: {{platforms: [linux/amd46]}}\nimages:\n  - {{A}}/team/app:v1\n{tool}",);
+    let of_one = format!(
+        "{head}images:\n{tool}  - image: {{A}}/team/app:v1\n    platforms: [linux/amd64, linux/amd46]\n"
+    );
+    for (text, have) in [(of_all, "linux/amd64, linux/arm64"), (of_one, "linux/amd64, linux/arm64")] {
+        scene.file("wanted", &text);
+        for more in [&[][..], &["--keep-going"]] {
+            let run = scene.barge(&["pack", "-f", "wanted", "-o", "site.oci.tar"]).args(more).run().code(3);
+            run.stderr_has(&format!("no image has the platform linux/amd46; they have {have}"));
+            assert_eq!(listing(scene.temp.path()), ["wanted"]);
+        }
+    }
+}
+
+#[test]
+fn an_image_of_which_nothing_would_travel_fails() {
+    let scene = Scene::new();
+    let mut content = Content::new();
+    let child = content.image("linux/s390x", &[layer(40, 400)]);
+    let index = content.index(&[child]);
+    scene.a.push("team/odd", &content, &index, Some("v1"));
+    let text = "apiVersion: barge/v1\ndefaults: {platforms: [linux/arm64]}\nimages:\n  - {A}/team/app:v1\n  - {A}/team/odd:v1\n";
+    scene.file("wanted", text);
+    let pack = ["pack", "-f", "wanted", "-o", "site.oci.tar"];
+    let failed = scene.barge(&pack).run().code(3);
+    failed.stderr_has("/team/odd:v1 would travel: it has linux/s390x, not linux/arm64").stderr_has("hint: ");
+    assert_eq!(listing(scene.temp.path()), ["wanted"]);
+    scene.barge(&pack).arg("--keep-going").run().code(1).stdout_has("PARTIAL").stderr_has("/team/odd:v1");
+    assert_eq!(
+        platforms(&scene, "site.oci.tar"),
+        [("team/app:v1".to_owned(), vec!["linux/arm64".to_owned()])]
+    );
+    // Once it has the platform, the same command brings it.
+    let mut content = Content::new();
+    let child = content.image("linux/arm64", &[layer(41, 400)]);
+    let index = content.index(&[child]);
+    scene.a.push("team/odd", &content, &index, Some("v1"));
+    scene.barge(&pack).arg("--keep-going").run().success().stdout_has("DONE");
+    assert_eq!(platforms(&scene, "site.oci.tar").len(), 2);
+}
+
 /// The layer of an image.
 fn layer_of(scene: &Scene, image: &Descriptor) -> Descriptor {
     let is_layer = |one: &&Descriptor| one.media_type.contains("layer");
