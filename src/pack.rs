@@ -34,8 +34,8 @@ pub use asked::{Asked, HoldsNothing, Leftover, Relied, Removed};
 pub use patching::{Making, PatchReport, PatchSpool, Unreadable};
 use reliance::graph_of;
 use state::{State, ended_with_gaps};
-pub use warnings::Warning;
-use warnings::{absence_warnings, platform_warnings, unmet};
+pub use warnings::{Empty, Warning};
+use warnings::{absence_warnings, check_platforms, left_empty, platform_warnings, set_aside_empty, unmet};
 
 /// Where the bundle goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,9 @@ pub enum PackError {
         /// What there is.
         have: Vec<Platform>,
     },
+    /// An image has none of the platforms that are wanted of it.
+    #[error("nothing of {} would travel: it has {}, not {}", .0.name, list(&.0.have), list(&.0.wanted))]
+    NothingOfImage(Empty),
     /// An image lacks a wanted platform, and that was to be an error.
     #[error("{image} does not have the platform {}", list(.lacking))]
     PlatformLacking {
@@ -200,7 +203,7 @@ impl Prepared {
         if asked.wishes.is_empty() {
             return Err(PackError::NoImages);
         }
-        let asked = asked.sorted();
+        let asked = asked.as_requested(&options).sorted();
         let arguments = asked.digest(&options);
         let mut state = State::open(&options, &arguments)?;
         match Self::plan(asked, options, &arguments, state.as_mut()) {
@@ -259,7 +262,19 @@ impl Prepared {
         if survey.roots.is_empty() {
             return Err(PackError::NothingLeft(std::mem::take(&mut survey.failures)));
         }
-        let graph = graph_of(&mut survey, &asked, &select)?;
+        let mut graph = graph_of(&mut survey, &asked, &select)?;
+        check_platforms(&graph, &options)?;
+        let empty = left_empty(&graph, &options);
+        if !empty.is_empty() {
+            for name in set_aside_empty(&mut survey, empty, &options)? {
+                survey
+                    .spool()
+                    .append(&Mark::Unresolved { name: name.clone() })
+                    .map_err(SurveyError::Spool)?;
+                unresolved.push(name);
+            }
+            graph = graph_of(&mut survey, &asked, &select)?;
+        }
         let mut warnings = platform_warnings(&graph, &options)?;
         warnings.extend(absence_warnings(&graph));
         warnings.extend(asked.request.as_ref().and_then(|request| unmet(&graph, request)));

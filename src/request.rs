@@ -179,13 +179,19 @@ impl Request {
         hasher.finish()
     }
 
-    /// Returns the platforms that the images travelled with; none if it is not known of one of them.
+    /// Returns the platforms that the image of a name travelled with; none if that is not known. An image of another name
+    /// is one of those that all of them travelled with alike.
     #[must_use]
-    pub fn platforms(&self) -> Vec<Platform> {
-        if self.images.iter().any(|image| image.platforms.is_empty()) {
+    pub fn platforms_of(&self, name: &str) -> Vec<Platform> {
+        let is_it = |image: &&WantedImage| image.name.as_deref() == Some(name);
+        let of_name: Vec<&WantedImage> = self.images.iter().filter(is_it).collect();
+        let images = if of_name.is_empty() { self.images.iter().collect() } else { of_name.clone() };
+        let is_unsure =
+            of_name.is_empty() && images.windows(2).any(|two| two[0].platforms != two[1].platforms);
+        if is_unsure || images.iter().any(|image| image.platforms.is_empty()) {
             return Vec::new();
         }
-        let mut all: Vec<Platform> = self.images.iter().flat_map(|image| &image.platforms).cloned().collect();
+        let mut all: Vec<Platform> = images.into_iter().flat_map(|image| &image.platforms).cloned().collect();
         all.sort();
         all.dedup();
         all
@@ -271,6 +277,27 @@ mod tests {
         assert_eq!(Request::read(&path).unwrap(), request);
         request.omit_names();
         assert!(!String::from_utf8(request.bytes()).unwrap().contains("example"));
+    }
+
+    #[test]
+    fn each_image_has_platforms_of_its_own() {
+        let of = |name: &str, platforms: &[&str]| WantedImage {
+            platforms: platforms.iter().map(|text| text.parse().unwrap()).collect(),
+            ..image(name)
+        };
+        let texts = |request: &Request, name: &str| -> Vec<String> {
+            request.platforms_of(name).iter().map(ToString::to_string).collect()
+        };
+        let (amd64, arm64) = ("linux/amd64", "linux/arm64");
+        let mut request = Request::new([], Vec::new());
+        request.add_images(vec![of("r.example/a:1", &[amd64]), of("r.example/b:1", &[amd64])]);
+        assert_eq!(texts(&request, "r.example/other:1"), [amd64]);
+        request.add_images(vec![of("r.example/c:1", &[arm64]), of("r.example/d:1", &[])]);
+        assert_eq!(texts(&request, "r.example/a:1"), [amd64]);
+        assert_eq!(texts(&request, "r.example/c:1"), [arm64]);
+        for unknown in ["r.example/d:1", "r.example/other:1"] {
+            assert!(texts(&request, unknown).is_empty(), "{unknown}");
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use barge::oci::Platform;
 use barge::pack::{Asked, Making, Options, Outcome, Output, PackError, PatchReport, Prepared};
-use barge::request::Request;
 use barge::select::{Attachments, Wanted};
 use barge::store::registry::Client;
 use serde_json::json;
@@ -77,15 +76,9 @@ impl CarryArgs {
     }
 
     /// Returns how to pack into `output`.
-    ///
-    /// A request says itself which platforms its images travelled with: no others are sent unless asked for.
-    pub fn options(&self, output: Output, jobs: usize, request: Option<&Request>) -> Options {
-        let platforms = match request {
-            Some(request) if self.platform.is_empty() => request.platforms(),
-            _ => self.platform.clone(),
-        };
+    pub fn options(&self, output: Output, jobs: usize) -> Options {
         Options {
-            wanted: Wanted { platforms, foreign_layers: self.foreign_layers },
+            wanted: Wanted { platforms: self.platform.clone(), foreign_layers: self.foreign_layers },
             strict_platforms: self.strict_platforms,
             attachments: self.attachments().unwrap_or_default(),
             keep_going: self.keep_going,

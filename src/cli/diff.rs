@@ -119,7 +119,7 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     };
     let carrier = Carrier { verb: "diff", args: &args.carry, client: Some(&client), printer, tells: true };
     let Some(output_text) = args.output.as_deref() else {
-        let options = target.options(args, request.as_ref(), Output::Nowhere);
+        let options = target.options(args, Output::Nowhere);
         let prepared = Prepared::of(asked, options).map_err(|error| explain(error.into()))?;
         carrier.announce(&prepared, false);
         args.carry.facts.judge(&prepared, printer)?;
@@ -129,7 +129,7 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         return Ok(if prepared.failures.is_empty() { code } else { SOME_FAILED });
     };
     let output = output(Some(output_text), &args.carry)?;
-    let options = target.options(args, request.as_ref(), output.clone());
+    let options = target.options(args, output.clone());
     let jobs = options.jobs;
     super::interrupt::says("the same command goes on where it stopped");
     let maker = match request {

@@ -290,6 +290,11 @@ impl From<PackError> for Failure {
                     .hint("name what it follows too; `barge inspect` shows what that is");
             }
             PackError::NoSuchPlatform { .. } => return Self::new(BAD_INPUT, "platform", &error),
+            PackError::NothingOfImage(_) => {
+                return Self::new(BAD_INPUT, "platform", &error).hint(
+                    "name one of those too, leave the image out, or give --keep-going to go on without it",
+                );
+            }
             PackError::PlatformLacking { .. } => {
                 return Self::new(BAD_INPUT, "platform", &error).hint(
                     "without --strict-platforms this is a warning and the image is packed with what it has",

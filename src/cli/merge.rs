@@ -64,7 +64,7 @@ fn merge(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         removed: Box::new(move |_| removed.clone()),
         leftover: if all_deltas { Leftover::Kept } else { Leftover::Refused },
     };
-    let mut options = args.carry.options(output, args.jobs, None);
+    let mut options = args.carry.options(output, args.jobs);
     // What the bundles have is taken; what they left out stays left out.
     options.wanted.foreign_layers = true;
     let mut arguments: Vec<String> =

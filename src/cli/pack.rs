@@ -61,7 +61,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     announce(&opened, printer);
     orders.note_for_later(printer);
     let relied = args.base.relied(request.as_ref(), &client, args.registry.jobs, printer)?;
-    let mut options = args.carry.options(output, args.registry.jobs, request.as_ref());
+    let mut options = args.carry.options(output, args.registry.jobs);
     if let (None, Some(attachments)) = (args.carry.attachments(), orders.attachments()?) {
         options.attachments = attachments;
     }

@@ -1,6 +1,6 @@
 //! Deriving a graph from a survey, in one fixed order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use indexmap::IndexSet;
 
@@ -18,7 +18,7 @@ pub(super) fn build(survey: &Survey, select: &dyn Select) -> Result<Graph, Graph
         type_ids: HashMap::new(),
         looked_through: HashSet::new(),
         choices: IndexSet::new(),
-        chosen_by: HashSet::new(),
+        chosen_by: HashMap::new(),
     };
     // Who asks twice for an image, of other platforms, gets them all.
     for roots in survey.roots.chunk_by(|one, next| one.name == next.name) {
@@ -38,16 +38,23 @@ pub(super) fn build(survey: &Survey, select: &dyn Select) -> Result<Graph, Graph
             root,
             attached: Vec::new(),
         };
-        let choice = builder.choices.insert_full(first.platforms.as_slice()).0;
         let mut subjects = builder.shipped_manifests(root);
         let mut at = 0;
         // The list grows on the way: attachments may have attachments.
         while let Some(subject) = subjects.get_index(at).copied() {
             let digest = builder.graph.digest(subject).clone();
+            // What is attached is chosen from as what it is attached to was, by each who wants that: so it was surveyed.
+            let choices = builder.choices_of(subject);
             for listed in survey.attached.get(&digest).map(Vec::as_slice).unwrap_or_default() {
-                let node = builder.visit(&(&listed.brief).into(), &way(listed.source as u16, choice))?;
-                image.attached.push(Attachment { subject, node, tag: listed.tag.clone() });
-                subjects.extend(builder.shipped_manifests(node));
+                for choice in &choices {
+                    let way = way(listed.source as u16, *choice);
+                    let node = builder.visit(&(&listed.brief).into(), &way)?;
+                    let attachment = Attachment { subject, node, tag: listed.tag.clone() };
+                    if image.attached.last() != Some(&attachment) {
+                        image.attached.push(attachment);
+                    }
+                    subjects.extend(builder.shipped_manifests(node));
+                }
             }
             at += 1;
         }
@@ -73,11 +80,16 @@ struct Builder<'a> {
     looked_through: HashSet<(NodeId, u16, Presence)>,
     /// The lists of platforms that images have of their own.
     choices: IndexSet<&'a [Platform]>,
-    /// What was looked through to be shipped, by which of them.
-    chosen_by: HashSet<(NodeId, u16, usize)>,
+    /// What was looked through to be shipped: of which source, by which of them.
+    chosen_by: HashMap<NodeId, BTreeSet<(u16, usize)>>,
 }
 
 impl Builder<'_> {
+    /// Returns by which lists of platforms a manifest was chosen to be shipped.
+    fn choices_of(&self, id: NodeId) -> BTreeSet<usize> {
+        self.chosen_by.get(&id).into_iter().flatten().map(|(_, choice)| *choice).collect()
+    }
+
     fn shipped_manifests(&self, root: NodeId) -> IndexSet<NodeId> {
         let travels = |id: &NodeId| {
             let node = self.graph.node(*id);
@@ -120,7 +132,9 @@ impl Builder<'_> {
         // What one source lacks below a manifest, another may have: each is looked through by itself.
         let is_new = |presence| !self.looked_through.contains(&(id, way.source, presence));
         let is_new = match presence {
-            Presence::Shipped => !self.chosen_by.contains(&(id, way.source, way.choice)),
+            Presence::Shipped => {
+                !self.chosen_by.get(&id).is_some_and(|by| by.contains(&(way.source, way.choice)))
+            }
             presence => is_new(presence) && is_new(Presence::Shipped),
         };
         if !is_manifest || matches!(presence, Presence::Absent(_)) || !is_new {
@@ -128,7 +142,7 @@ impl Builder<'_> {
         }
         self.looked_through.insert((id, way.source, presence));
         if presence == Presence::Shipped {
-            self.chosen_by.insert((id, way.source, way.choice));
+            self.chosen_by.entry(id).or_default().insert((way.source, way.choice));
         }
         let Some(bytes) = self.survey.content(&descriptor.digest)? else {
             return Ok(id);

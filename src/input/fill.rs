@@ -155,7 +155,9 @@ pub(super) fn join(wishes: &mut Vec<Wish>) {
             Entry::Occupied(known) => {
                 let known = &mut wishes[*known.get()];
                 known.part = known.part.max(wish.part);
-                known.reference = known.reference.take().or(wish.reference);
+                // Which of them came first must not show: the same image may be named by tag and by digest.
+                let references = [known.reference.take(), wish.reference].into_iter().flatten();
+                known.reference = references.min_by_key(ToString::to_string);
             }
             Entry::Vacant(place) => {
                 place.insert(wishes.len());
@@ -212,6 +214,20 @@ mod tests {
         wishes.push(Wish { platforms: vec!["linux/arm64".parse().unwrap()], ..asked.clone() });
         join(&mut wishes);
         assert_eq!(wishes.iter().map(|wish| wish.part).collect::<Vec<_>>(), [Part::Catalog, Part::Image]);
+    }
+
+    #[test]
+    fn what_one_image_was_pulled_by_does_not_depend_on_who_asked_first() {
+        let digest = crate::oci::Digest::sha256(b"a");
+        let references =
+            [Some(format!("r.example/a:v2@{digest}")), None, Some(format!("r.example/a:v1@{digest}"))];
+        let wishes = references.each_ref().map(|one| wish("r.example/a", one.as_deref()));
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]] {
+            let mut all: Vec<Wish> = order.iter().map(|at| wishes[*at].clone()).collect();
+            join(&mut all);
+            assert_eq!(all.len(), 1);
+            assert_eq!(all[0].reference.as_ref().map(ToString::to_string), references[2], "{order:?}");
+        }
     }
 
     #[test]

@@ -91,6 +91,16 @@ impl Holds for Recorded {
 }
 
 impl Asked {
+    /// Takes of each image that a request is for the platforms of it that travelled, where nothing else is said.
+    pub(super) fn as_requested(mut self, options: &Options) -> Self {
+        if let (Some(request), true) = (&self.request, options.wanted.platforms.is_empty()) {
+            for wish in self.wishes.iter_mut().filter(|wish| wish.platforms.is_empty()) {
+                wish.platforms = request.platforms_of(&wish.name.to_string());
+            }
+        }
+        self
+    }
+
     /// Puts everything into an order of its own, so that the order of the arguments does not show.
     pub(super) fn sorted(mut self) -> Self {
         let mut order: Vec<usize> = (0..self.sources.len()).collect();
@@ -134,6 +144,8 @@ impl Asked {
                 .extend(self.changed.iter().map(|change| format!("changed {} {}", change.image, change.new)));
             lines.dedup();
         }
+        // A survey is kept by the numbers of the places.
+        lines.extend(self.sources.iter().map(|source| format!("place {}", source.place())));
         let mut platforms: Vec<String> =
             options.wanted.platforms.iter().map(|platform| format!("platform {platform}")).collect();
         platforms.sort();
@@ -196,5 +208,35 @@ impl Select for Selection<'_> {
 
     fn platform(&self, root: &Digest) -> Option<Platform> {
         self.union.and_then(|union| union.platform(root))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::Output;
+    use crate::select::Attachments;
+    use crate::store::made::Made;
+
+    #[test]
+    fn the_same_words_of_other_places_are_another_command() {
+        let options = Options {
+            wanted: Wanted::default(),
+            strict_platforms: false,
+            attachments: Attachments::All,
+            keep_going: false,
+            jobs: 1,
+            max_size: None,
+            restart: false,
+            output: Output::Nowhere,
+        };
+        let digest = |places: &[&str]| {
+            let sources = places.iter().map(|place| Arc::new(Made::new(*place)) as Arc<dyn Source>).collect();
+            let asked = Asked { sources, arguments: vec!["the same".to_owned()], ..Asked::default() };
+            asked.sorted().digest(&options)
+        };
+        assert_eq!(digest(&["a", "b"]), digest(&["b", "a"]));
+        assert_ne!(digest(&["a", "b"]), digest(&["a", "b", "b"]));
+        assert_ne!(digest(&["a", "b"]), digest(&["a", "c"]));
     }
 }

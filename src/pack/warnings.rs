@@ -1,12 +1,15 @@
 //! What people should know of a plan: platforms that images lack, content that is left out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Options, PackError, list};
-use crate::graph::{Graph, Presence};
-use crate::oci::{Digest, Platform};
+use crate::graph::survey::{Failure, Survey};
+use crate::graph::{Graph, Image, Presence};
+use crate::oci::{Digest, Platform, Reference};
 use crate::request::Request;
 use crate::select::{Reason, unanswered};
+use crate::store::StoreError;
 use crate::transfer::archive;
 
 /// A warning: one cause, and everything it concerns.
@@ -18,24 +21,100 @@ pub struct Warning {
     pub items: Vec<String>,
 }
 
+/// Returns the platforms that an image has where it comes from, whether they travel or not.
+fn platforms_there(graph: &Graph, image: &Image) -> Vec<Platform> {
+    let (mut have, left) = graph.image_platforms(image);
+    have.extend(left);
+    have
+}
+
+/// Returns the platforms that are wanted of an image.
+fn wanted_of(image: &Image, options: &Options) -> Vec<Platform> {
+    let mut wanted: Vec<Platform> =
+        image.wanted.iter().flat_map(|own| options.wanted.of(own)).cloned().collect();
+    wanted.sort();
+    wanted.dedup();
+    wanted
+}
+
+/// Checks that each wanted platform is one that some image has of which it is wanted: else it is a mistake in writing.
+pub(super) fn check_platforms(graph: &Graph, options: &Options) -> Result<(), PackError> {
+    let mut asked: BTreeMap<Platform, Vec<Platform>> = BTreeMap::new();
+    for image in &graph.images {
+        let have = platforms_there(graph, image);
+        if !have.is_empty() {
+            for platform in wanted_of(image, options) {
+                asked.entry(platform).or_default().extend(have.iter().cloned());
+            }
+        }
+    }
+    for (platform, mut have) in asked {
+        have.sort();
+        have.dedup();
+        if !unanswered(std::slice::from_ref(&platform), &have.iter().collect::<Vec<_>>()).0.is_empty() {
+            return Err(PackError::NoSuchPlatform { platform, have });
+        }
+    }
+    Ok(())
+}
+
+/// An image that has none of the platforms that are wanted of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Empty {
+    /// Its name.
+    pub name: Reference,
+    /// The platforms that it has.
+    pub have: Vec<Platform>,
+    /// The platforms that are wanted of it.
+    pub wanted: Vec<Platform>,
+}
+
+/// Finds the images of which nothing would travel.
+pub(super) fn left_empty(graph: &Graph, options: &Options) -> Vec<Empty> {
+    let empty = |image: &Image| {
+        let (kept, have) = graph.image_platforms(image);
+        let wanted = wanted_of(image, options);
+        let is_empty = kept.is_empty() && !have.is_empty() && graph.runnable_manifests(image).is_empty();
+        (is_empty && !wanted.is_empty()).then(|| Empty { name: image.name.clone(), have, wanted })
+    };
+    graph.images.iter().filter_map(empty).collect()
+}
+
+/// Takes images of which nothing would travel out of a survey, as such that can't be had, and returns their names.
+pub(super) fn set_aside_empty(
+    survey: &mut Survey,
+    empty: Vec<Empty>,
+    options: &Options,
+) -> Result<Vec<Reference>, PackError> {
+    let mut names = Vec::new();
+    for image in empty {
+        if !options.keep_going {
+            return Err(PackError::NothingOfImage(image));
+        }
+        let Empty { name, have, wanted } = image;
+        survey.roots.retain(|root| root.name != name);
+        let why = format!("nothing of it would travel: it has {}, not {}", list(&have), list(&wanted));
+        let error = Arc::new(StoreError::Invalid { place: name.to_string(), why });
+        survey.failures.push(Failure { name: name.clone(), error });
+        names.push(name);
+    }
+    survey.failures.sort_by_key(|failure| failure.name.to_string());
+    if survey.roots.is_empty() {
+        return Err(PackError::NothingLeft(std::mem::take(&mut survey.failures)));
+    }
+    Ok(names)
+}
+
 /// Says which images lack a wanted platform.
 pub(super) fn platform_warnings(graph: &Graph, options: &Options) -> Result<Vec<Warning>, PackError> {
     let mut lacking_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut inexact_by: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut all: Vec<Platform> = Vec::new();
     for image in &graph.images {
-        let (mut have, left) = graph.image_platforms(image);
-        have.extend(left);
-        if image.wanted.iter().any(Vec::is_empty) {
-            all.extend(have.iter().cloned());
-        }
+        let have = platforms_there(graph, image);
         if have.is_empty() {
             continue;
         }
-        let mut wanted: Vec<Platform> =
-            image.wanted.iter().flat_map(|own| options.wanted.of(own)).cloned().collect();
-        wanted.sort();
-        wanted.dedup();
+        let wanted = wanted_of(image, options);
         let (lacking, inexact) = unanswered(&wanted, &have.iter().collect::<Vec<_>>());
         if options.strict_platforms && !lacking.is_empty() {
             let lacking = lacking.into_iter().cloned().collect();
@@ -53,14 +132,6 @@ pub(super) fn platform_warnings(graph: &Graph, options: &Options) -> Result<Vec<
         }
         for platform in inexact {
             inexact_by.entry(platform.to_string()).or_default().push(image.name.to_string());
-        }
-    }
-    all.sort();
-    all.dedup();
-    if !all.is_empty() {
-        let (nowhere, _) = unanswered(&options.wanted.platforms, &all.iter().collect::<Vec<_>>());
-        if let Some(platform) = nowhere.first() {
-            return Err(PackError::NoSuchPlatform { platform: (*platform).clone(), have: all });
         }
     }
     let lacking = lacking_by

@@ -136,7 +136,7 @@ impl Prepared<'_> {
         let repository = &self.repositories[repo];
         // Some registries make up stubs for the absent children of an index: another length is another manifest.
         let is_there = self.is_manifest_there(repo, id)?;
-        if is_there && !(self.options.policy == Policy::Single && self.is_shadowed(repo, id, &absent)?) {
+        if is_there && !self.is_shadowed(repo, id, &absent)? {
             self.state.counters.one(Counted::ManifestPresent);
             return Ok(());
         }
@@ -284,12 +284,15 @@ impl Prepared<'_> {
     fn was_replaced_before(&self, repo: RepoId, id: NodeId) -> Result<bool> {
         let replacement = match self.options.policy {
             Policy::Require => None,
+            Policy::Rewrite if self.present_children(id).is_empty() => None,
             Policy::Rewrite => {
                 let (new, subject) = self.rewritten_form(repo, id, &self.content(id)?)?;
                 self.repositories[repo].head_manifest(&new.digest.to_string())?.map(|_| subject)
             }
             Policy::Single => match self.only_runnable(id) {
-                Some(only) if self.is_tagged_as(repo, id, only)? => Some(self.graph.descriptor(only)),
+                Some(only) if self.is_tagged_as(repo, id, only)? == Some(true) => {
+                    Some(self.graph.descriptor(only))
+                }
                 _ => None,
             },
         };
@@ -299,23 +302,32 @@ impl Prepared<'_> {
         Ok(true)
     }
 
-    /// Returns whether a tag that is to name `root` names its child `only` at the target.
-    fn is_tagged_as(&self, repo: RepoId, root: NodeId, only: NodeId) -> Result<bool> {
+    /// Returns whether a tag that is to name `root` names `named` at the target; none where no tag is to name it.
+    fn is_tagged_as(&self, repo: RepoId, root: NodeId, named: NodeId) -> Result<Option<bool>> {
         let images = self.going();
         let targets = images.filter(|(image, target)| image.root == root && target.1 == repo);
+        let mut has_tag = None;
         for tag in targets.filter_map(|(_, (target, _))| target.tag.as_deref()) {
             let there = self.repositories[repo].head_manifest(tag)?;
-            if there.is_some_and(|there| there.digest == *self.graph.digest(only)) {
-                return Ok(true);
+            if there.is_some_and(|there| there.digest == *self.graph.digest(named)) {
+                return Ok(Some(true));
             }
+            has_tag = Some(false);
         }
-        Ok(false)
+        Ok(has_tag)
     }
 
     /// Returns whether the original of a rewritten index may be all that the target has of a sparse index: as a blob,
-    /// which docker-registry 2.8 also gives for a manifest.
+    /// which docker-registry 2.8 also gives for a manifest, whoever kept it there. Only a tag proves the manifest: a
+    /// registry that refuses sparse indexes puts none on it.
     fn is_shadowed(&self, repo: RepoId, id: NodeId, absent: &[Digest]) -> Result<bool> {
-        if absent.is_empty() {
+        if absent.is_empty() || self.options.policy == Policy::Require {
+            return Ok(false);
+        }
+        if let Some(is_proven) = self.is_tagged_as(repo, id, id)? {
+            return Ok(!is_proven);
+        }
+        if self.present_children(id).is_empty() {
             return Ok(false);
         }
         let (new, _) = self.rewritten_form(repo, id, &self.content(id)?)?;
@@ -349,6 +361,10 @@ impl Prepared<'_> {
 
     /// Puts an index that lists only what is there, and the original attached to it.
     fn put_rewritten(&self, repo: RepoId, id: NodeId) -> Result<()> {
+        if self.present_children(id).is_empty() {
+            let why = "none of its images is there: rewritten, it would list nothing".to_owned();
+            return Err(StoreError::Invalid { place: self.graph.digest(id).to_string(), why });
+        }
         let bytes = self.content(id)?;
         let (new, subject) = self.rewritten_form(repo, id, &bytes)?;
         let repository = &self.repositories[repo];

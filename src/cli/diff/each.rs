@@ -85,7 +85,7 @@ pub fn run(args: &Args, client: &Client, printer: &Printer) -> Result<u8, Failur
         asked.arguments.push(format!("each {}", args.arguments.last().map_or("", String::as_str)));
         asked.relied = Some(relied(&states[&one.id], &target, args));
         let began = Instant::now();
-        let options = target.options(args, None, output.clone());
+        let options = target.options(args, output.clone());
         let jobs = options.jobs;
         let maker = match args.carry.dry_run {
             false => args.patches.maker(std::slice::from_ref(&one.name), &states[&one.id], &asked, client)?,

@@ -9,7 +9,6 @@ use barge::input::{Opened, RegistryArgument, RegistryListing, is_file, list_regi
 use barge::inventory::{INVENTORY_TYPE, Inventory, RECEIPT_TYPE};
 use barge::oci::Reference;
 use barge::pack::{Asked, Options, Output};
-use barge::request::Request;
 use barge::select::Attachments;
 use barge::store::registry::Client;
 
@@ -116,8 +115,8 @@ impl Target {
     }
 
     /// Returns how to pack.
-    pub fn options(&self, args: &Args, request: Option<&Request>, output: Output) -> Options {
-        let mut options = args.carry.options(output, args.registry.jobs, request);
+    pub fn options(&self, args: &Args, output: Output) -> Options {
+        let mut options = args.carry.options(output, args.registry.jobs);
         // What bundles have is taken; what they left out stays left out.
         options.wanted.foreign_layers |= matches!(self, Self::Bundles(_));
         if let (Self::Files(_, Some(attachments)), None) = (self, args.carry.attachments()) {

@@ -40,7 +40,7 @@ pub(super) fn survey(
 enum Task {
     Resolve(usize),
     Manifest { brief: Brief, source: usize, choice: Choice, depth: u8 },
-    Attached { subject: Digest, source: usize, choice: Choice, depth: u8 },
+    Attached { subject: Digest, source: usize },
     Config { brief: Brief, source: usize },
 }
 
@@ -56,8 +56,8 @@ pub(super) struct Shared {
     seen: HashSet<(Digest, usize, Choice)>,
     /// What was seen to travel, by whatever list.
     selected: HashSet<(Digest, usize)>,
-    /// Of what it was asked what is attached.
-    asked: HashSet<(Digest, usize)>,
+    /// Of what it is asked what is attached, by whom.
+    asked: HashMap<(Digest, usize), Asking>,
     /// What was read from which source: one source's word on what it has is not another's.
     read: HashSet<(Digest, usize)>,
     pub(super) roots: Vec<Root>,
@@ -67,6 +67,13 @@ pub(super) struct Shared {
     pub(super) absent: HashSet<(Digest, usize)>,
     pub(super) failed: HashMap<(Digest, usize), Arc<StoreError>>,
     pub(super) spool_error: Option<std::io::Error>,
+}
+
+/// Who wants to know what is attached to a manifest, and what it is, once it is known.
+#[derive(Default)]
+struct Asking {
+    by: Vec<(Choice, u8)>,
+    found: Vec<Brief>,
 }
 
 struct Crew<'a> {
@@ -123,9 +130,7 @@ impl Crew<'_> {
         match task {
             Task::Resolve(at) => self.resolve(at),
             Task::Manifest { brief, source, choice, depth } => self.manifest(&brief, source, choice, depth),
-            Task::Attached { subject, source, choice, depth } => {
-                self.attached(subject, source, choice, depth)
-            }
+            Task::Attached { subject, source } => self.attached(subject, source),
             Task::Config { brief, source } => self.config(&brief, source),
         }
     }
@@ -224,16 +229,13 @@ impl Crew<'_> {
             }
             Manifest::Image(_) => {}
         }
-        if choice.is_some()
-            && self.options.attachments != Attachments::None
-            && shared.asked.insert((brief.digest.clone(), source))
-        {
-            shared.queue.push_back(Task::Attached { subject: brief.digest.clone(), source, choice, depth });
+        if choice.is_some() && self.options.attachments != Attachments::None {
+            shared.ask_attached(place, choice, depth);
         }
         Ok(())
     }
 
-    fn attached(&self, subject: Digest, source: usize, choice: Choice, depth: u8) -> std::io::Result<()> {
+    fn attached(&self, subject: Digest, source: usize) -> std::io::Result<()> {
         match self.sources[source].attached(&subject) {
             Ok(list) => {
                 let wants = |a: &Attached| {
@@ -250,8 +252,13 @@ impl Crew<'_> {
                 let finding = Finding::Attached { subject: subject.clone(), source, list: list.clone() };
                 self.spool.append(&finding)?;
                 let mut shared = self.lock();
-                for (brief, _) in &list {
-                    shared.queue_manifest(brief.clone(), source, choice, depth + 1);
+                let asking = shared.asked.entry((subject.clone(), source)).or_default();
+                let briefs: Vec<Brief> = list.iter().map(|(brief, _)| brief.clone()).collect();
+                asking.found.clone_from(&briefs);
+                for (choice, depth) in asking.by.clone() {
+                    for brief in &briefs {
+                        shared.queue_manifest(brief.clone(), source, choice, depth + 1);
+                    }
                 }
                 shared.attached.push((subject, source, list));
             }
@@ -290,6 +297,24 @@ impl Crew<'_> {
 }
 
 impl Shared {
+    /// Asks what is attached to a manifest, once; by each list of platforms that it was chosen by, what is attached is
+    /// chosen from by itself.
+    fn ask_attached(&mut self, place: (Digest, usize), choice: Choice, depth: u8) {
+        let asking = self.asked.entry(place.clone()).or_default();
+        if asking.by.iter().any(|(known, _)| *known == choice) {
+            return;
+        }
+        asking.by.push((choice, depth));
+        let (found, is_first) = (asking.found.clone(), asking.by.len() == 1);
+        let (subject, source) = place;
+        if is_first {
+            self.queue.push_back(Task::Attached { subject, source });
+        }
+        for brief in found {
+            self.queue_manifest(brief, source, choice, depth + 1);
+        }
+    }
+
     fn queue_manifest(&mut self, brief: Brief, source: usize, choice: Choice, depth: u8) {
         // What was surveyed as selected needs no second look as unselected.
         let place = (brief.digest.clone(), source);

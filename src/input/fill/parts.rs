@@ -37,7 +37,13 @@ impl Opener<'_> {
             Some(reference) => self.registry(&reference.name),
             None => self.made(charted.source, None),
         };
-        self.opened.arguments.push(format!("chart {} {}", charted.name, root.digest));
+        // What a chart needs is found anew each time: another list is another command.
+        let platforms: Vec<String> = said.platforms.iter().map(ToString::to_string).collect();
+        let ChartOrder { render, values, image_paths, .. } = &order;
+        self.opened.arguments.push(format!(
+            "chart {} {} {platforms:?} {render} {values:?} {image_paths:?}",
+            charted.name, root.digest
+        ));
         self.wish(
             Wish {
                 name: charted.name,
@@ -50,6 +56,8 @@ impl Opener<'_> {
             said,
         );
         for image in charted.images {
+            let reference = &image.reference;
+            self.opened.arguments.push(format!("chart {} needs {reference} {platforms:?}", root.digest));
             self.add_reference(&image.reference, Part::Image, said);
         }
         // Each of them names the chart already.

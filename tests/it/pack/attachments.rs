@@ -199,6 +199,45 @@ fn a_registry_that_is_busy_or_denies_has_not_said_that_there_are_none() {
 }
 
 #[test]
+fn what_is_attached_is_chosen_from_by_each_who_wants_what_it_is_attached_to() {
+    let mut content = Content::new();
+    let mut both = |seed| {
+        let children = [("linux/amd64", seed), ("linux/arm64", seed + 1)]
+            .map(|(platform, seed)| content.image(platform, &[layer(seed, 900)]));
+        (content.index(&children), children)
+    };
+    let ((index, _), (attached, parts)) = (both(1), both(3));
+    let hostile = Hostile::honest();
+    hostile.seed("app", &content, &index, Some("v1"));
+    let tag = barge::store::attached_tag(&index.digest, ".att");
+    hostile.seed("app", &content, &attached, Some(&tag));
+    let signatures = parts.each_ref().map(|part| content.signature(&part.digest, "app"));
+    for (tag, signature) in &signatures {
+        hostile.seed("app", &content, signature, Some(tag));
+    }
+    let temp = temp();
+    let host = hostile.host();
+    let file = temp.path().join("wanted.yaml");
+    let text = format!(
+        "apiVersion: barge/v1\nimages:\n- {{image: '{host}/app:v1', platforms: [linux/amd64]}}\n- {{image: \
+         '{host}/app:v1', name: '{host}/other:v1', platforms: [linux/arm64]}}\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    for jobs in ["1", "8"] {
+        let path = temp.path().join(format!("{jobs}.tar"));
+        hostile.forget_requests();
+        pack(&path, ["-f", file.to_str().unwrap(), "--jobs", jobs]).run().success();
+        let packed = Packed::open(&path);
+        for root in parts.iter().chain(signatures.iter().map(|(_, signature)| signature)) {
+            packed.has_all(&content, root);
+        }
+        // Nobody is asked twice for it.
+        let asked = hostile.requests_on("GET", &format!("/manifests/{tag}")).len();
+        assert!(asked <= 1, "{}", hostile.transcript());
+    }
+}
+
+#[test]
 fn attachments_of_one_image_in_two_repositories_are_found_in_both() {
     let mut content = Content::new();
     let image = content.image("linux/amd64", &[layer(1, 900)]);

@@ -8,7 +8,7 @@ use super::{Packed, Shop, assert_tag, assert_whole, shop};
 use crate::support::barge::barge;
 use crate::support::client::Client;
 use crate::support::hostile::{Action, Config, Fault, Hostile, SparsePolicy};
-use crate::support::images::children;
+use crate::support::images::{Content, children, layer};
 use crate::support::peers::{RealRegistry, blob_exists, get_manifest_bytes, push_content};
 
 /// A bundle of both images with one platform of the index.
@@ -92,6 +92,72 @@ fn rewriting_keeps_what_is_there_and_the_original() {
     let log = real.log().split_off(log);
     assert!(!["POST", "PUT", "PATCH"].iter().any(|method| log.contains(method)), "{log}");
     assert_eq!(json(&std::fs::read(&map).unwrap()), written);
+}
+
+/// An index of three platforms at a registry, packed once for each list of them.
+fn months(lists: &[&str]) -> (Content, [Descriptor; 3], Descriptor, Vec<Packed>) {
+    let mut content = Content::new();
+    let platforms = ["linux/amd64", "linux/arm64", "linux/s390x"];
+    let mut seed = 0;
+    let children = platforms.map(|platform| {
+        seed += 1;
+        content.image(platform, &[layer(seed, 700)])
+    });
+    let index = content.index(&children);
+    let source = Hostile::honest();
+    source.seed("app", &content, &index, Some("v1"));
+    let name = format!("{}/app:v1", source.host());
+    let mut packed: Vec<Packed> = Vec::new();
+    for list in lists {
+        let base = packed.first().map(|first| first.path().to_owned());
+        let base: Vec<&str> = base.iter().flat_map(|base| ["--base", base.as_str()]).collect();
+        packed.push(super::pack(&[&name], &[&["--platform", *list], &base[..]].concat()));
+    }
+    (content, children, index, packed)
+}
+
+#[test]
+fn what_was_rewritten_is_widened_by_what_comes_later() {
+    let lists = ["linux/amd64", "linux/amd64,linux/arm64", "linux/amd64,linux/arm64,linux/s390x"];
+    let (content, children, index, packed) = months(&lists);
+    let real = RealRegistry::start();
+    let rewrite = ["--sparse", "rewrite"];
+    for (at, bundle) in packed[..2].iter().enumerate() {
+        bundle.push(real.host(), &rewrite).success().stdout_has("DONE:");
+        let there = digests(&get_manifest_bytes(real.host(), "app", "v1").unwrap());
+        let expected: Vec<Digest> = children[..=at].iter().map(|child| child.digest.clone()).collect();
+        assert_eq!(there, expected);
+        let log = real.log().len();
+        bundle.push(real.host(), &rewrite).success().stdout_has("NOTHING CHANGED");
+        let log = real.log().split_off(log);
+        assert!(!["POST", "PUT", "PATCH"].iter().any(|method| log.contains(method)), "{log}");
+    }
+    packed[2].push(real.host(), &rewrite).success().stdout_has("DONE:");
+    assert_tag(real.host(), "app", "v1", &content, &index);
+    packed[2].push(real.host(), &rewrite).success().stdout_has("NOTHING CHANGED");
+}
+
+#[test]
+fn another_single_platform_follows_the_first_where_the_original_was_kept() {
+    let (content, children, _, packed) = months(&["linux/amd64", "linux/arm64"]);
+    let real = RealRegistry::start();
+    packed[0].push(real.host(), &["--sparse", "rewrite"]).success();
+    for done in ["DONE:", "NOTHING CHANGED"] {
+        packed[1].push(real.host(), &["--sparse", "single"]).success().stdout_has(done);
+        assert_tag(real.host(), "app", "v1", &content, &children[1]);
+    }
+}
+
+#[test]
+fn an_index_of_which_nothing_is_there_is_not_rewritten_to_an_empty_one() {
+    let (shop, from, real) = (shop(), Hostile::honest(), RealRegistry::start());
+    shop.fill(from.host());
+    let name = format!("{}/team/app:v1", from.host());
+    let mirror = ["mirror", &name, real.host(), "--platform", "linux/riscv64", "--attachments", "none"];
+    let failed = barge(mirror).args(["--sparse", "rewrite"]).run();
+    assert_ne!(failed.code, 0, "{failed}");
+    let failed = failed.stderr_has("rewritten, it would list nothing");
+    assert!(get_manifest_bytes(real.host(), "team/app", "v1").is_none(), "{failed}");
 }
 
 #[test]
