@@ -103,14 +103,14 @@ impl Walk {
                 }
                 if is_package {
                     packed.push((chart, content));
-                } else if self.found.contains_key(&chart) {
-                    return Err(format!("`{}` is in it twice", below.escape_debug()));
                 } else {
                     let metadata = Metadata::parse(&content).map_err(|why| match chart.as_str() {
                         "" => why,
                         chart => format!("in `{}`, {why}", chart.escape_debug()),
                     })?;
-                    self.found.insert(chart, metadata);
+                    if self.found.insert(chart, metadata).is_some() {
+                        return Err(format!("`{}` is in it twice", below.escape_debug()));
+                    }
                 }
             }
         }
