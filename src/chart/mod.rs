@@ -241,7 +241,7 @@ pub fn open(order: &ChartOrder, reach: &Reach<'_>) -> Result<Charted, ChartError
     } else if !paths.is_empty() {
         images.warnings.push(format!(
             "chart {title}: image paths are for rendered charts, and this one is not rendered; `--render-charts` \
-             (`render: true`) does that"
+             does that"
         ));
     }
     warnings.extend(missing(&contents, &title));
@@ -249,11 +249,7 @@ pub fn open(order: &ChartOrder, reach: &Reach<'_>) -> Result<Charted, ChartError
     warnings.extend(more);
     if images.is_empty() {
         let how = if order.render { "its templates name none" } else { "it does not say which it needs" };
-        let more = if order.render {
-            ""
-        } else {
-            ", or have `helm template` find them: `--render-charts` (`render: true`)"
-        };
+        let more = if order.render { "" } else { ", or have `helm template` find them: `--render-charts`" };
         warnings.push(format!(
             "chart {title} travels without images: {how}; name them in a file: `--chart-images FILE` \
              (`images: FILE`){more}"
