@@ -1,6 +1,6 @@
 //! What a chart and those who bring it say of its images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -14,11 +14,16 @@ use crate::store::registry::clean_text;
 /// The largest list of images, in bytes.
 const MAX_LIST: u64 = 16 * 1024 * 1024;
 
+/// How many texts that are no references are told one by one.
+const MOST_TOLD: usize = 50;
+
 /// Collects images, each once, with the first place that names it.
 #[derive(Default)]
 pub(super) struct Images {
     found: BTreeMap<Reference, String>,
     pub warnings: Vec<String>,
+    /// Warnings of texts that are no references, each once.
+    told: HashSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -35,7 +40,7 @@ impl Images {
         }
         let text = clean_text(text, 200);
         let warning = format!("{at} names `{text}`, which is no image reference: it does not travel");
-        if !self.warnings.contains(&warning) {
+        if self.told.insert(warning.clone()) && self.told.len() <= MOST_TOLD {
             self.warnings.push(warning);
         }
     }
@@ -84,7 +89,11 @@ impl Images {
     }
 
     /// Returns the images, sorted.
-    pub fn finish(self) -> (Vec<ChartImage>, Vec<String>) {
+    pub fn finish(mut self) -> (Vec<ChartImage>, Vec<String>) {
+        if self.told.len() > MOST_TOLD {
+            let more = self.told.len() - MOST_TOLD;
+            self.warnings.push(format!("{more} more texts are no image references: they do not travel"));
+        }
         let images = self.found.into_iter().map(|(reference, at)| ChartImage { reference, at }).collect();
         (images, self.warnings)
     }
@@ -119,6 +128,19 @@ mod tests {
         );
         assert!(images.warnings[1].contains("of chart c can't be read"));
         assert_eq!(names(images), ["docker.io/library/nginx:latest", "r.example/web:1"]);
+    }
+
+    #[test]
+    fn texts_without_number_that_are_no_references_are_told_in_a_few_lines() {
+        let mut images = Images::default();
+        let begun = std::time::Instant::now();
+        for at in 0..100_000 {
+            images.add(&format!("no reference {at}"), "chart a");
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+        let (_, warnings) = images.finish();
+        assert_eq!(warnings.len(), MOST_TOLD + 1);
+        assert!(warnings[MOST_TOLD].starts_with("99950 more texts are no image references"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod render;
 mod repository;
 mod yaml;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,6 +29,9 @@ use crate::oci::reference::ReferenceError;
 use crate::oci::{Reference, RepositoryName};
 use crate::store::registry::{Access, Client};
 use crate::store::{Source, StoreError};
+
+/// How many missing dependencies are named.
+const MOST_NAMED: usize = 20;
 
 /// Gives the source that a repository of a registry is read from.
 pub type Registries<'a> = dyn Fn(&RepositoryName) -> Arc<dyn Source> + 'a;
@@ -237,7 +241,7 @@ pub fn open(order: &ChartOrder, reach: &Reach<'_>) -> Result<Charted, ChartError
     } else if !paths.is_empty() {
         images.warnings.push(format!(
             "chart {title}: image paths are for rendered charts, and this one is not rendered; `--render-charts` \
-             (`render: true`) does that"
+             does that"
         ));
     }
     warnings.extend(missing(&contents, &title));
@@ -245,11 +249,7 @@ pub fn open(order: &ChartOrder, reach: &Reach<'_>) -> Result<Charted, ChartError
     warnings.extend(more);
     if images.is_empty() {
         let how = if order.render { "its templates name none" } else { "it does not say which it needs" };
-        let more = if order.render {
-            ""
-        } else {
-            ", or have `helm template` find them: `--render-charts` (`render: true`)"
-        };
+        let more = if order.render { "" } else { ", or have `helm template` find them: `--render-charts`" };
         warnings.push(format!(
             "chart {title} travels without images: {how}; name them in a file: `--chart-images FILE` \
              (`images: FILE`){more}"
@@ -260,20 +260,25 @@ pub fn open(order: &ChartOrder, reach: &Reach<'_>) -> Result<Charted, ChartError
 
 /// Names the dependencies that are neither in the chart nor can be: helm refuses to package or install such a chart.
 fn missing(contents: &Contents, title: &str) -> Option<String> {
-    let direct: Vec<&str> = contents
+    let direct: HashSet<&str> = contents
         .subcharts
         .iter()
         .filter(|(path, _)| path.matches("charts/").count() == 1)
         .map(|(_, chart)| chart.name())
         .collect();
-    let lacking: Vec<String> = contents
+    let mut lacking: Vec<String> = contents
         .metadata
         .dependencies
         .iter()
         .flatten()
-        .filter(|dependency| !direct.contains(&dependency.name.as_str()))
+        .filter(|dependency| !direct.contains(dependency.name.as_str()))
         .map(|dependency| crate::store::registry::clean_text(&dependency.name, 100))
         .collect();
+    if lacking.len() > MOST_NAMED {
+        let more = lacking.len() - MOST_NAMED;
+        lacking.truncate(MOST_NAMED);
+        lacking.push(format!("{more} more"));
+    }
     (!lacking.is_empty()).then(|| {
         format!(
             "chart {title} needs {}, which its `charts/` folder lacks; `helm dependency build` fetches them",

@@ -1,5 +1,6 @@
 //! Packaged charts: what is in a `.tgz`, and making one of a chart's directory.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,6 +18,8 @@ pub(super) const MAX_PACKAGE: u64 = 64 * 1024 * 1024;
 const MAX_UNPACKED: u64 = 256 * 1024 * 1024;
 /// How deep charts may be packed into each other.
 const MAX_DEPTH: u32 = 8;
+/// How many charts may be in a chart, all levels together; the field's largest have some dozens.
+const MAX_SUBCHARTS: usize = 1000;
 /// The largest `Chart.yaml`, in bytes: helm reads files of at most 5 MiB.
 const MAX_FILE: u64 = 5 * 1024 * 1024;
 
@@ -31,14 +34,21 @@ pub(super) struct Contents {
 
 /// Reads a packaged chart; the error says what is wrong with it.
 pub(super) fn read(bytes: &[u8]) -> Result<Contents, String> {
-    let mut left = MAX_UNPACKED;
-    let mut found = Vec::new();
-    walk(bytes, "", 0, &mut left, &mut found)?;
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    let own = found.iter().position(|(path, _)| path.is_empty());
-    let own = own.ok_or_else(|| "it has no `NAME/Chart.yaml`".to_owned())?;
-    let (_, metadata) = found.remove(own);
-    Ok(Contents { metadata, subcharts: found })
+    let mut walk = Walk { left: MAX_UNPACKED, packages: 0, found: BTreeMap::new() };
+    walk.package(bytes, "", 0)?;
+    let own = walk.found.remove("");
+    let metadata = own.ok_or_else(|| "it has no `NAME/Chart.yaml`".to_owned())?;
+    Ok(Contents { metadata, subcharts: walk.found.into_iter().collect() })
+}
+
+/// What was found so far of a package and of those in it.
+struct Walk {
+    /// How many bytes may still be unpacked.
+    left: u64,
+    /// How many packages there are in it.
+    packages: usize,
+    /// Each `Chart.yaml` by the path of its chart below the outermost package.
+    found: BTreeMap<String, Metadata>,
 }
 
 /// Reads at most as much as is left over all, and fails where there is more.
@@ -57,61 +67,63 @@ impl<R: Read> Read for Bounded<'_, R> {
     }
 }
 
-/// Finds the `Chart.yaml` of a package and of all in it; `above` is the path of the package in the outermost one.
-fn walk(
-    bytes: &[u8],
-    above: &str,
-    depth: u32,
-    left: &mut u64,
-    found: &mut Vec<(String, Metadata)>,
-) -> Result<(), String> {
-    let broken = |error: io::Error| format!("its archive can't be read: {error}");
-    if !bytes.starts_with(&[0x1f, 0x8b]) {
-        return Err("it is not compressed with gzip".to_owned());
-    }
-    let mut packed = Vec::new();
-    {
-        let reader = Bounded { inner: flate2::read::MultiGzDecoder::new(bytes), left };
-        let mut archive = tar::Archive::new(reader);
-        for entry in archive.entries().map_err(broken)? {
-            let mut entry = entry.map_err(broken)?;
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            let path = path.trim_start_matches("./");
-            let Some((_, below)) = path.split_once('/') else { continue };
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let Some(chart) = place(below) else { continue };
-            let is_package = is_package_name(chart);
-            let most = if is_package { MAX_PACKAGE } else { MAX_FILE };
-            let mut content = Vec::new();
-            entry.by_ref().take(most + 1).read_to_end(&mut content).map_err(broken)?;
-            if content.len() as u64 > most {
-                return Err(format!("its `{}` has more than {most} bytes", below.escape_debug()));
-            }
-            let chart =
-                [above, chart].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
-            if is_package {
-                packed.push((chart, content));
-            } else if found.iter().any(|(known, _)| *known == chart) {
-                return Err(format!("`{}` is in it twice", below.escape_debug()));
-            } else {
-                let metadata = Metadata::parse(&content).map_err(|why| match chart.as_str() {
-                    "" => why,
-                    chart => format!("in `{}`, {why}", chart.escape_debug()),
-                })?;
-                found.push((chart, metadata));
+impl Walk {
+    /// Finds the `Chart.yaml` of a package and of all in it; `above` is the path of the package in the outermost one.
+    fn package(&mut self, bytes: &[u8], above: &str, depth: u32) -> Result<(), String> {
+        let broken = |error: io::Error| format!("its archive can't be read: {error}");
+        if !bytes.starts_with(&[0x1f, 0x8b]) {
+            return Err("it is not compressed with gzip".to_owned());
+        }
+        let mut packed = Vec::new();
+        {
+            let reader = Bounded { inner: flate2::read::MultiGzDecoder::new(bytes), left: &mut self.left };
+            let mut archive = tar::Archive::new(reader);
+            for entry in archive.entries().map_err(broken)? {
+                let mut entry = entry.map_err(broken)?;
+                let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+                let path = path.trim_start_matches("./");
+                let Some((_, below)) = path.split_once('/') else { continue };
+                if !entry.header().entry_type().is_file() {
+                    continue;
+                }
+                let Some(chart) = place(below) else { continue };
+                let is_package = is_package_name(chart);
+                let most = if is_package { MAX_PACKAGE } else { MAX_FILE };
+                let mut content = Vec::new();
+                entry.by_ref().take(most + 1).read_to_end(&mut content).map_err(broken)?;
+                if content.len() as u64 > most {
+                    return Err(format!("its `{}` has more than {most} bytes", below.escape_debug()));
+                }
+                let chart =
+                    [above, chart].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+                // A package has a `Chart.yaml` of its own, or none.
+                self.packages += usize::from(is_package);
+                if self.packages > MAX_SUBCHARTS || self.found.len() > MAX_SUBCHARTS {
+                    return Err(format!("more than {MAX_SUBCHARTS} charts are in it"));
+                }
+                if is_package {
+                    packed.push((chart, content));
+                } else {
+                    let metadata = Metadata::parse(&content).map_err(|why| match chart.as_str() {
+                        "" => why,
+                        chart => format!("in `{}`, {why}", chart.escape_debug()),
+                    })?;
+                    if self.found.insert(chart, metadata).is_some() {
+                        return Err(format!("`{}` is in it twice", below.escape_debug()));
+                    }
+                }
             }
         }
-    }
-    for (path, content) in packed {
-        if depth == MAX_DEPTH {
-            return Err(format!("charts are packed into each other more than {MAX_DEPTH} times"));
+        for (path, content) in packed {
+            if depth == MAX_DEPTH {
+                return Err(format!("charts are packed into each other more than {MAX_DEPTH} times"));
+            }
+            self.package(&content, &path, depth + 1).map_err(|why| {
+                if depth == 0 { format!("in `{}`, {why}", path.escape_debug()) } else { why }
+            })?;
         }
-        walk(&content, &path, depth + 1, left, found)
-            .map_err(|why| if depth == 0 { format!("in `{}`, {why}", path.escape_debug()) } else { why })?;
+        Ok(())
     }
-    Ok(())
 }
 
 /// Tells of a path below a chart's folder which chart it is the `Chart.yaml` or the package of: `charts/NAME` for each level,
@@ -278,6 +290,29 @@ mod tests {
             nest = packed(&[("app/Chart.yaml", &yaml("app")), ("app/charts/x.tgz", &nest)]);
         }
         assert!(read(&nest).unwrap_err().contains("packed into each other"));
+    }
+
+    #[test]
+    fn charts_without_number_are_refused_soon() {
+        let yaml = yaml("x");
+        let many = |count: usize, name: fn(usize) -> String, bytes: &[u8]| {
+            let mut tar = Tarball::new();
+            tar.file("app/Chart.yaml", &yaml).unwrap();
+            for at in 0..count {
+                tar.file(&name(at), bytes).unwrap();
+            }
+            tar.into_gzip().unwrap().0
+        };
+        let folder: fn(usize) -> String = |at| format!("app/charts/c{at}/Chart.yaml");
+        let package: fn(usize) -> String = |at| format!("app/charts/c{at}.tgz");
+        assert_eq!(read(&many(MAX_SUBCHARTS, folder, &yaml)).unwrap().subcharts.len(), MAX_SUBCHARTS);
+        let begun = std::time::Instant::now();
+        let empty = Tarball::new().into_gzip().unwrap().0;
+        for bytes in [many(40_000, folder, &yaml), many(MAX_SUBCHARTS + 1, package, &empty)] {
+            let error = read(&bytes).unwrap_err();
+            assert!(error.contains("more than 1000 charts are in it"), "{error}");
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

@@ -114,7 +114,8 @@ fn open(
 ) -> Result<(Opened, Wish), Failure> {
     let opening = |argument: &Argument| {
         let mut opener = Opener::new(client);
-        opener.add(argument).map(|()| opener.finish())
+        opener.add(argument)?;
+        opener.finish()
     };
     let opened = match opening(argument) {
         // What is only looked at needs no name.

@@ -201,6 +201,16 @@ fn words(words: &[String]) -> String {
     words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
+/// Returns the same command with the flags that it lacks; they come as a word and its value.
+fn again(typed: &str, flags: &[String]) -> String {
+    let new = flags.chunks(2).map(words).filter(|flag| !format!("{typed} ").contains(&format!(" {flag} ")));
+    let new: Vec<String> = new.collect();
+    match new.is_empty() {
+        true => format!("{typed}   (after the cause is mended)"),
+        false => format!("{typed} {}", new.join(" ")),
+    }
+}
+
 fn print_target(target: &Target, args: &Args, printer: &Printer) -> u8 {
     let (outcome, code) = outcome(&target.findings);
     printer.line(&format!("{outcome}: {}: {}", target.target, tally(&target.findings)));
@@ -230,8 +240,7 @@ fn print_target(target: &Target, args: &Args, printer: &Printer) -> u8 {
     let space = if flags.is_empty() { "" } else { " " };
     let next = match code {
         0 => format!("barge push BUNDLE {}{space}{flags}", quoted(&target.target)),
-        _ if flags.is_empty() => format!("{}   (after the cause is mended)", typed()),
-        _ => format!("{}{space}{flags}", typed()),
+        _ => again(&typed(), &target.push),
     };
     printer.line(&format!("next: {next}"));
     let mut document = json!(target);

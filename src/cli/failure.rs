@@ -146,6 +146,9 @@ impl From<OpenError> for Failure {
             }
             OpenError::NotOne { .. } => Self::new(BAD_INPUT, "not-one", &error)
                 .hint("say which: oci:DIR:NAME, or a reference with a tag or a digest"),
+            OpenError::AllBlocked { .. } => {
+                Self::usage(error.to_string()).hint("name other images, or take patterns out of `blocked`")
+            }
             OpenError::NoTag { .. } => Self::new(BAD_INPUT, "no-tag", &error)
                 .hint("look at the tags: `skopeo list-tags docker://REPOSITORY`"),
             OpenError::NoCatalogue { .. } => Self::new(REGISTRY, "no-catalogue", &error)

@@ -21,7 +21,7 @@ use super::printer::Printer;
 #[derive(clap::Args)]
 pub struct FillArgs {
     /// Takes what a file asks for: barge.yaml, a mapping file, an `ImageSetConfiguration`, hauler's `Images`, or a list;
-    /// repeatable
+    /// repeatable. What an item says itself goes before the command line, and that before a file's `defaults`
     #[arg(long, short, value_name = "FILE")]
     file: Vec<PathBuf>,
     /// Takes a Helm chart and its images: a .tgz, a chart's folder, or `oci://REGISTRY/CHART:VERSION`; repeatable

@@ -82,7 +82,7 @@ fn open(args: &Args, orders: &Orders, request: Option<&Request>, client: &Client
     if let (true, Some(request)) = (orders.ask_for_nothing(named), request) {
         add_requested(&mut opener, request)?;
     }
-    let opened = opener.finish();
+    let opened = opener.finish()?;
     check_access(&opened, client, args.carry.keep_going)?;
     Ok(opened)
 }

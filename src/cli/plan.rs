@@ -105,7 +105,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let rules = orders.rules()?;
     let client = args.registry.client_with(rules.clone())?;
     let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
-    let opened = orders.open(named, &args.platform, &client)?.finish();
+    let opened = orders.open(named, &args.platform, &client)?.finish()?;
     announce(&opened, printer);
     let warnings = opened.warnings.clone();
     let places = Places::of(&opened)?;

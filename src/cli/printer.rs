@@ -165,7 +165,7 @@ pub fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Returns the command as it was typed, without credentials.
+/// Returns the command as it was typed; credentials are to be typed again, on standard input.
 pub fn typed() -> String {
     let mut words = vec!["barge".to_owned()];
     let mut typed = std::env::args().skip(1);
@@ -173,8 +173,9 @@ pub fn typed() -> String {
         match word.as_str() {
             "--creds" => {
                 typed.next();
+                words.push("--creds -".to_owned());
             }
-            _ if word.starts_with("--creds=") => {}
+            _ if word.starts_with("--creds=") => words.push("--creds -".to_owned()),
             _ => words.push(quoted(&word)),
         }
     }

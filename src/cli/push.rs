@@ -132,7 +132,7 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
     let orders = args.fill.read()?;
     let client = args.registry.client_with(orders.rules()?)?;
     let named = Named { images, lists: &args.from_file, ..Named::default() };
-    let opened = orders.open(named, &args.platform, &client)?.finish();
+    let opened = orders.open(named, &args.platform, &client)?.finish()?;
     announce(&opened, printer);
     let attachments = match (args.no_attachments, orders.attachments()?) {
         (true, _) => Attachments::None,

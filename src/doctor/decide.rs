@@ -1,6 +1,6 @@
 //! What is known of a target, held against what is to be packed: what goes wrong there is said here, before the trip.
 
-use super::{Referring, SparseAnswer, Target};
+use super::{Referring, SparseAnswer, State, Target};
 use crate::graph::{Graph, Kind, NodeId, Presence};
 use crate::pack::Warning;
 use crate::plan::Summary;
@@ -40,6 +40,12 @@ pub fn decide(target: &Target, graph: &Graph, summary: &Summary) -> Decision {
             word => decision.flags.push(word.to_owned()),
         }
     }
+    let failed = target.findings.iter().filter(|finding| finding.state == State::Failed);
+    add(
+        &mut decision.warnings,
+        "as things stood when the target was asked, a push fails; ask again by `barge doctor` when the cause is mended",
+        failed.map(|finding| format!("{}: {}", finding.id, finding.seen)).collect(),
+    );
     sparse(target, graph, &mut decision);
     names(target, graph, &mut decision);
     sizes(target, graph, &mut decision);

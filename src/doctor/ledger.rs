@@ -3,6 +3,7 @@
 //! Everything is noted before it is sent, and nothing is sent once the cleaning has begun: a signal that arrives in the
 //! middle waits for the one request that is under way, and then cleans up.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::target::Target;
@@ -17,7 +18,7 @@ const MOST_SILENT: u32 = 2;
 /// What was written.
 pub(super) enum Trace {
     /// A manifest, and the tag it was put under.
-    Manifest(Repository, Digest, Option<&'static str>),
+    Manifest(Repository, Digest, Option<String>),
     /// A blob.
     Blob(Repository, Digest),
     /// An upload that is open.
@@ -41,8 +42,10 @@ struct Written {
 pub(super) struct Cleaned {
     deleted: usize,
     left: Vec<String>,
-    /// Repositories whose empty name stays.
+    /// Repositories whose name stays.
     names: Vec<String>,
+    /// Repositories in which something stays.
+    filled: BTreeSet<String>,
     refused: Option<String>,
     manifests: Option<bool>,
 }
@@ -145,7 +148,7 @@ impl Ledger {
             }
             let outcome = match trace {
                 Trace::Manifest(repository, digest, tag) => {
-                    let outcome = delete_manifest(repository, digest, *tag);
+                    let outcome = delete_manifest(repository, digest, tag.as_deref());
                     match &outcome {
                         Ok(true) => cleaned.manifests = Some(true),
                         Err(StoreError::Refused { .. } | StoreError::Denied { .. }) => {
@@ -184,9 +187,9 @@ impl Ledger {
     pub fn sweep(&self) -> String {
         let cleaned = self.clean();
         match (cleaned.deleted, cleaned.left.is_empty()) {
-            (0, true) => String::new(),
-            (_, true) => "what was written is deleted again".to_owned(),
-            _ => format!("could not be deleted again: {}", cleaned.left.join(", ")),
+            (0, true) if cleaned.names.is_empty() => String::new(),
+            (_, true) => format!("what was written is deleted again{}", cleaned.empty_names()),
+            _ => format!("could not be deleted again: {}{}", cleaned.left.join(", "), cleaned.empty_names()),
         }
     }
 }
@@ -219,16 +222,34 @@ fn found(outcome: Result<()>) -> Result<bool> {
 
 impl Cleaned {
     fn leave(&mut self, trace: &Trace, why: &str) {
+        match trace {
+            Trace::Manifest(repository, ..) | Trace::Blob(repository, _) => {
+                self.filled.insert(repository.name().to_string());
+            }
+            Trace::Upload(..) | Trace::Repository(_) => {}
+        }
         let text = match trace {
             Trace::Manifest(repository, digest, tag) => {
-                let tag = tag.map_or(String::new(), |tag| format!(", tag {tag}"));
+                let tag = tag.as_ref().map_or(String::new(), |tag| format!(", tag {tag}"));
                 format!("manifest {}@{digest}{tag} ({why})", repository.name())
             }
             Trace::Blob(repository, digest) => format!("blob {}@{digest} ({why})", repository.name()),
             Trace::Upload(repository, _) => format!("an open upload in {} ({why})", repository.name()),
-            Trace::Repository(repository) => format!("the repository {}", repository.name()),
+            // A name is not taken away; whether anything is in it the other traces tell.
+            Trace::Repository(repository) => return self.names.push(repository.name().to_string()),
         };
         self.left.push(text);
+    }
+
+    /// Says which names stay with nothing in them: `; the names A and B may stay in the catalogue, empty`.
+    fn empty_names(&self) -> String {
+        let names: Vec<&str> =
+            self.names.iter().filter(|name| !self.filled.contains(*name)).map(String::as_str).collect();
+        match &names[..] {
+            [] => String::new(),
+            [name] => format!("; the name {name} may stay in the catalogue, empty"),
+            names => format!("; the names {} may stay in the catalogue, empty", names.join(" and ")),
+        }
     }
 
     /// Makes a finding of it.
@@ -237,23 +258,27 @@ impl Cleaned {
         if self.deleted == 0 && self.left.is_empty() {
             return;
         }
-        let names = self.names.iter().map(|name| format!("the empty repository {name}"));
+        let names = self.names.iter().map(|name| match self.filled.contains(name) {
+            true => format!("the repository {name}"),
+            false => format!("the empty repository {name}"),
+        });
         target.left = self.left.iter().cloned().chain(names).collect();
+        let stay = match target.left.len() {
+            1 => "1 thing stays".to_owned(),
+            count => format!("{count} things stay"),
+        };
         let finding = match &self.refused {
             None => {
-                let names = match self.names.len() {
-                    0 => String::new(),
-                    _ => format!("; the names {} may stay in the catalogue, empty", self.names.join(" and ")),
-                };
                 let seen = format!(
-                    "all that was written is deleted, its bytes with the next garbage collection{names}"
+                    "all that was written is deleted, its bytes with the next garbage collection{}",
+                    self.empty_names()
                 );
                 Finding::new("delete", State::Ok, seen)
             }
             Some(why) => Finding::new(
                 "delete",
                 State::Warning,
-                format!("not all that was written could be deleted ({why}); {} stay", self.left.len()),
+                format!("not all that was written could be deleted ({why}); {stay}"),
             )
             .hint("a push needs no right to delete; what stays is listed below and may be removed by hand"),
         };

@@ -223,6 +223,10 @@ impl Looker<'_> {
         {
             finding = finding.flags(["--authfile", &file.display().to_string()]);
         }
+        if source == Some(CredentialSource::Given) {
+            // Who they are is a secret: `-` has them read from standard input.
+            finding = finding.flags(["--creds", "-"]);
+        }
         let accepted = finding.state == State::Ok;
         target.add(finding);
         accepted
@@ -310,8 +314,10 @@ fn untrusted(host: &str, certificate: &Certificate, error: &StoreError) -> Findi
         format!("the certificate is not trusted: {distrust}{}; fingerprint {print}", until(certificate));
     let finding = Finding::new("tls", State::Failed, seen);
     match distrust {
-        Distrust::Authority => finding.flags(["--cert-dir", "DIR"]).hint(
-            "put the authority's certificate as a .crt file into DIR; `openssl s_client -showcerts` shows it",
+        // Which folder that is, nobody knows yet: a flag would not be one.
+        Distrust::Authority => finding.hint(
+            "put the authority's certificate as a .crt file into a folder DIR, and give --cert-dir DIR; \
+             `openssl s_client -showcerts` shows it",
         ),
         _ => finding
             .flags(["--insecure", host])

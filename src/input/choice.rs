@@ -50,14 +50,20 @@ fn version(tag: &str) -> Option<Version> {
 }
 
 impl Blocked {
-    /// Returns the first pattern that a reference matches, if it is blocked.
+    /// Returns where it was said, or else the pattern.
+    pub(super) fn place(&self) -> String {
+        self.at.as_ref().map_or_else(|| format!("`{}`", self.pattern), ToString::to_string)
+    }
+
+    /// Returns the numbers of the patterns that one of an image's references matches: where there is any, it is blocked.
     #[must_use]
-    pub fn is_blocked<'a>(blocked: &'a [Self], reference: &Reference) -> Option<&'a Self> {
+    pub fn is_blocked(blocked: &[Self], references: &[&Reference]) -> Vec<usize> {
         if blocked.is_empty() {
-            return None;
+            return Vec::new();
         }
-        let text = reference.to_string();
-        blocked.iter().find(|blocked| blocked.pattern.is_match(&text))
+        let texts: Vec<String> = references.iter().map(ToString::to_string).collect();
+        let matches = |one: &Self| texts.iter().any(|text| one.pattern.is_match(text));
+        (0..blocked.len()).filter(|at| matches(&blocked[*at])).collect()
     }
 }
 
@@ -125,13 +131,14 @@ mod tests {
     fn a_pattern_blocks_what_it_matches_a_part_of() {
         let blocked: Vec<Blocked> =
             ["debug", "^quay\\.test/"].map(|text| Blocked { pattern: pattern(text), at: None }).into();
-        let by = |text: &str| {
-            Blocked::is_blocked(&blocked, &text.parse().unwrap()).map(|found| found.pattern.as_str())
-        };
-        assert_eq!(by("reg.test/app-debug:v1"), Some("debug"));
-        assert_eq!(by("quay.test/app:v1"), Some("^quay\\.test/"));
-        assert_eq!(by("reg.test/quay.test/app:v1"), None);
-        assert!(Blocked::is_blocked(&[], &"a".parse().unwrap()).is_none());
+        let by = |text: &str| Blocked::is_blocked(&blocked, &[&text.parse().unwrap()]);
+        assert_eq!(by("reg.test/app-debug:v1"), [0]);
+        assert_eq!(by("quay.test/app:v1"), [1]);
+        assert_eq!(by("quay.test/debug:v1"), [0, 1]);
+        assert_eq!(by("reg.test/quay.test/app:v1"), [0; 0]);
+        let names = ["reg.test/a", "quay.test/a"].map(|text| text.parse::<Reference>().unwrap());
+        assert_eq!(Blocked::is_blocked(&blocked, &[&names[0], &names[1]]), [1]);
+        assert_eq!(Blocked::is_blocked(&[], &[&names[0]]), [0; 0]);
     }
 
     proptest! {

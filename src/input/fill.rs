@@ -14,10 +14,13 @@ use crate::graph::survey::Wish;
 use crate::oci::{Platform, Reference};
 use crate::store::registry::{Mirror, Rule};
 
-/// What goes before whatever a file says.
+/// How many places in files a note names.
+const MOST_SPOTS: usize = 10;
+
+/// What is said beside files.
 #[derive(Debug, Clone, Default)]
 pub struct Fill {
-    /// The platforms that the command line wants of all; where there are any, a file's defaults don't count.
+    /// The platforms that the command line wants of all: an item's own go before them, and they before a file's defaults.
     pub platforms: Vec<Platform>,
     /// A list of the images of charts for which there is no other.
     pub chart_images: Option<PathBuf>,
@@ -70,6 +73,7 @@ impl Opener<'_> {
     /// [`OpenError`], with the place in the file.
     pub fn add_order(&mut self, order: &Order, fill: &Fill) -> Result<(), OpenError> {
         let defaults: &[Platform] = if fill.platforms.is_empty() { &order.defaults.platforms } else { &[] };
+        self.note_own_platforms(order, fill);
         let said = |own: &[Platform], part, at: &Option<Spot>| Said {
             platforms: if own.is_empty() { defaults } else { own }.to_vec(),
             part,
@@ -100,6 +104,31 @@ impl Opener<'_> {
         self.blocked.extend(order.blocked.iter().cloned());
         self.opened.notes.extend(order.notes.iter().cloned());
         Ok(())
+    }
+
+    /// Says of which items the command line's platforms are not wanted.
+    fn note_own_platforms(&mut self, order: &Order, fill: &Fill) {
+        if fill.platforms.is_empty() {
+            return;
+        }
+        let items = (order.images.iter().map(|one| (&one.platforms, &one.at)))
+            .chain(order.tags.iter().map(|one| (&one.platforms, &one.at)))
+            .chain(order.catalogs.iter().map(|one| (&one.platforms, &one.at)))
+            .chain(order.charts.iter().map(|one| (&one.platforms, &one.at)))
+            .chain(order.releases.iter().map(|one| (&one.platforms, &one.at)));
+        let own = items.filter(|(own, _)| !own.is_empty() && **own != fill.platforms);
+        let mut spots: Vec<String> = own.filter_map(|(_, at)| at.as_ref().map(ToString::to_string)).collect();
+        if spots.len() > MOST_SPOTS {
+            let more = spots.len() - MOST_SPOTS;
+            spots.truncate(MOST_SPOTS);
+            spots.push(format!("{more} more"));
+        }
+        if !spots.is_empty() {
+            self.opened.notes.push(format!(
+                "--platform is not used for what names platforms of its own: {}",
+                spots.join(", ")
+            ));
+        }
     }
 
     /// Adds the tags of a repository that are wanted.
@@ -167,26 +196,35 @@ pub(super) fn join(wishes: &mut Vec<Wish>) {
     }
 }
 
-/// Takes away what is blocked, by where it comes from or by what it is called, and says so.
-pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) {
+/// Takes away what is blocked, by where it comes from or by what it is called, and says so; and which patterns block
+/// nothing. Returns what blocks something, in words.
+pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) -> Vec<String> {
     let mut left_out: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    let mut idle: BTreeSet<usize> = (0..blocked.len()).collect();
     opened.wishes.retain(|wish| {
-        let names: Vec<String> = wish.reference.iter().chain([&wish.name]).map(ToString::to_string).collect();
-        let by = blocked.iter().position(|one| names.iter().any(|name| one.pattern.is_match(name)));
-        if let Some(by) = by {
-            left_out.entry(by).or_default().push(wish.name.to_string());
+        let names: Vec<&Reference> = wish.reference.iter().chain([&wish.name]).collect();
+        let by = Blocked::is_blocked(blocked, &names);
+        if let Some(first) = by.first() {
+            left_out.entry(*first).or_default().push(wish.name.to_string());
         }
-        by.is_none()
+        idle.retain(|at| !by.contains(at));
+        by.is_empty()
     });
+    for at in idle {
+        let Blocked { pattern, at } = &blocked[at];
+        let pattern = format!("the pattern `{pattern}` blocks nothing that was named");
+        let cause = at.as_ref().map_or(pattern.clone(), |at| format!("{at}: {pattern}"));
+        opened.warnings.push((cause, Vec::new()));
+    }
+    let mut blocking = Vec::new();
     for (by, mut items) in left_out {
         items.sort();
         items.dedup();
-        let by = match &blocked[by].at {
-            Some(at) => at.to_string(),
-            None => format!("`{}`", blocked[by].pattern),
-        };
+        let by = blocked[by].place();
         opened.warnings.push((format!("left out because {by} blocks them"), items));
+        blocking.push(by);
     }
+    blocking
 }
 
 #[cfg(test)]
@@ -243,16 +281,30 @@ mod tests {
         };
         let at = Some(Spot { file: "a.yaml".into(), line: 7 });
         let blocked = |text: &str, at| Blocked { pattern: Regex::new(text).unwrap(), at };
-        leave_out(&mut opened, &[blocked("bad", at), blocked("^m.example/worse", None)]);
+        let other = Some(Spot { file: "b.yaml".into(), line: 2 });
+        let blocking = leave_out(
+            &mut opened,
+            &[
+                blocked("bad", at),
+                blocked("^m.example/worse", None),
+                blocked("nobody", other),
+                // Another one was first, and it is right too.
+                blocked("m.example/bad", None),
+                blocked("^good", None),
+            ],
+        );
         let names: Vec<String> = opened.wishes.iter().map(|wish| wish.name.to_string()).collect();
         assert_eq!(names, ["m.example/good:v1"]);
         let expected = [
+            ("b.yaml:2: the pattern `nobody` blocks nothing that was named", vec![]),
+            ("the pattern `^good` blocks nothing that was named", vec![]),
             ("left out because a.yaml:7 blocks them", vec!["m.example/bad:v3", "m.example/good:v2"]),
             ("left out because `^m.example/worse` blocks them", vec!["m.example/worse:v4"]),
         ];
         for ((cause, items), expected) in opened.warnings.iter().zip(expected) {
             assert_eq!((cause.as_str(), items.iter().map(String::as_str).collect()), expected);
         }
-        assert_eq!(opened.warnings.len(), 2);
+        assert_eq!(opened.warnings.len(), 4);
+        assert_eq!(blocking, ["a.yaml:7", "`^m.example/worse`"]);
     }
 }

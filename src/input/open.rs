@@ -119,6 +119,12 @@ pub enum OpenError {
         /// What was wanted.
         choice: String,
     },
+    /// Everything is blocked.
+    #[error("every image that was named is blocked ({})", .by.join(", "))]
+    AllBlocked {
+        /// What blocks them: the places of the patterns, or themselves.
+        by: Vec<String>,
+    },
     /// A registry does not say what it has.
     #[error("{registry} does not offer a catalogue of its repositories")]
     NoCatalogue {
@@ -235,14 +241,20 @@ impl<'a> Opener<'a> {
     }
 
     /// Returns what was opened, without what is blocked.
-    #[must_use]
-    pub fn finish(mut self) -> Opened {
+    ///
+    /// # Errors
+    /// [`OpenError::AllBlocked`]: nothing is left of what was named.
+    pub fn finish(mut self) -> Result<Opened, OpenError> {
         let blocked = std::mem::take(&mut self.blocked);
-        leave_out(&mut self.opened, &blocked);
+        let any = !self.opened.wishes.is_empty();
+        let by = leave_out(&mut self.opened, &blocked);
+        if any && self.opened.wishes.is_empty() {
+            return Err(OpenError::AllBlocked { by });
+        }
         join(&mut self.opened.wishes);
         self.keep_old();
         self.opened.places.extend(self.places.into_iter().map(|(place, at)| (at, place)));
-        self.opened
+        Ok(self.opened)
     }
 
     /// Gives the references of changed images the digests that they meant: what travels was never at the source.

@@ -52,7 +52,8 @@ pub struct Order {
     pub notes: Vec<String>,
 }
 
-/// What is wanted where an item says nothing itself; the command line goes before it.
+/// What is wanted where neither an item nor the command line says anything: an item's own word goes before the command
+/// line's, and that before these.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
     /// Platforms; empty for all.
@@ -124,7 +125,7 @@ pub struct ChartOrder {
     pub name: Option<Reference>,
     /// A list of the images it needs.
     pub images: Option<PathBuf>,
-    /// Whether `helm template` is run to find the images.
+    /// Whether `helm template` is to be run to find the images; it is, only where the command line says so too.
     pub render: bool,
     /// Where else in rendered documents images are named, as `{.spec.image}`.
     pub image_paths: Vec<String>,

@@ -33,7 +33,7 @@ const VERSION_LABEL: &str = "io.openshift.release";
 /// The repository that components travel under.
 const COMPONENTS: &str = "openshift/release";
 /// The repository that release images travel under.
-const RELEASES: &str = "openshift/release-images";
+pub(crate) const RELEASES: &str = "openshift/release-images";
 
 /// The type of the artifact that a release signature travels as.
 pub const RELEASE_SIGNATURE: &str = "application/vnd.barge.release-signature.v1";
@@ -194,6 +194,28 @@ struct Origin {
     #[serde(default)]
     kind: String,
     name: String,
+}
+
+impl Release {
+    /// Gives the release another name; its components travel beside it, under the name's host and tag.
+    ///
+    /// # Errors
+    /// [`ReleaseError::References`]: the tag makes no tag of a component.
+    pub fn rename(&mut self, name: &Reference) -> Result<(), ReleaseError> {
+        let tag = name.tag.clone().unwrap_or_else(|| self.tag.clone());
+        for component in &mut self.components {
+            let own = format!("{tag}-{}", component.part);
+            if !is_tag(&own) {
+                let why = format!("its component can't be named `{COMPONENTS}:{}`", clean_text(&own, 200));
+                return Err(ReleaseError::References { release: name.to_string(), why });
+            }
+            let registry = name.name.registry.clone();
+            component.name =
+                Reference::tagged(RepositoryName { registry, repository: COMPONENTS.to_owned() }, own);
+        }
+        (self.tag, self.name) = (tag, name.clone());
+        Ok(())
+    }
 }
 
 /// Opens a release: reads which images it consists of, and attaches signatures to it.

@@ -13,8 +13,10 @@ use crate::oci::Digest;
 
 /// The largest signature file, in bytes; the field's have about one kilobyte.
 pub(super) const MAX_SIGNATURE: u64 = 1024 * 1024;
-/// How much a compressed message may unpack to, in bytes.
+/// How much all compressed packets of a message together may unpack to, in bytes.
 const MAX_MESSAGE: u64 = 4 * 1024 * 1024;
+/// How many packets a message may have, with those in compressed ones; the field's have three or four.
+const MAX_PACKETS: usize = 1000;
 /// How deep compressed messages may lie in each other.
 const MAX_DEPTH: u32 = 4;
 
@@ -66,7 +68,7 @@ pub fn read(bytes: &[u8]) -> Result<Statement, String> {
     } else {
         bytes
     };
-    let mut message = Message::default();
+    let mut message = Message { is_signed: false, content: None, left: MAX_MESSAGE, packets: 0 };
     message.read(bytes, 0)?;
     if !message.is_signed {
         return Err("it is no signed OpenPGP message".to_owned());
@@ -95,10 +97,13 @@ fn dearmoured(bytes: &[u8]) -> Result<Vec<u8>, String> {
 }
 
 /// What was found of a message.
-#[derive(Default)]
 struct Message {
     is_signed: bool,
     content: Option<Vec<u8>>,
+    /// How many bytes may still be unpacked.
+    left: u64,
+    /// How many packets were read.
+    packets: usize,
 }
 
 impl Message {
@@ -108,13 +113,18 @@ impl Message {
             let (tag, body, rest) =
                 packet(bytes).ok_or("it is no OpenPGP message, or one that is cut off")?;
             bytes = rest;
+            self.packets += 1;
+            if self.packets > MAX_PACKETS {
+                return Err(format!("it has more than {MAX_PACKETS} packets"));
+            }
             match tag {
                 2 => self.is_signed = true,
                 8 => {
                     if depth == MAX_DEPTH {
                         return Err(format!("it is compressed more than {MAX_DEPTH} times"));
                     }
-                    self.read(&unpacked(&body)?, depth + 1)?;
+                    let bytes = unpacked(&body, &mut self.left)?;
+                    self.read(&bytes, depth + 1)?;
                 }
                 11 => {
                     if self.content.is_some() {
@@ -174,8 +184,8 @@ fn packet(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
     }
 }
 
-/// Unpacks a compressed packet (RFC 4880, section 5.6).
-fn unpacked(body: &[u8]) -> Result<Vec<u8>, String> {
+/// Unpacks a compressed packet (RFC 4880, section 5.6) to at most as much as is left over all.
+fn unpacked(body: &[u8], left: &mut u64) -> Result<Vec<u8>, String> {
     let (algorithm, data) = body.split_first().ok_or("its content is cut off")?;
     let mut reader: Box<dyn Read> = match algorithm {
         0 => Box::new(data),
@@ -184,11 +194,11 @@ fn unpacked(body: &[u8]) -> Result<Vec<u8>, String> {
         _ => return Err("it is compressed in a way that is not read here (gzip's and zlib's are)".to_owned()),
     };
     let mut bytes = Vec::new();
-    let read = reader.by_ref().take(MAX_MESSAGE + 1).read_to_end(&mut bytes);
+    let read = reader.by_ref().take(*left + 1).read_to_end(&mut bytes);
     read.map_err(|_| "its compressed content is damaged".to_owned())?;
-    if bytes.len() as u64 > MAX_MESSAGE {
-        return Err(format!("its content has more than the {MAX_MESSAGE} bytes that are read"));
-    }
+    *left = left
+        .checked_sub(bytes.len() as u64)
+        .ok_or_else(|| format!("its content has more than the {MAX_MESSAGE} bytes that are read"))?;
     Ok(bytes)
 }
 
@@ -269,6 +279,30 @@ mod tests {
         ] {
             assert_eq!(read(&bytes).as_ref(), Ok(&statement));
         }
+    }
+
+    #[test]
+    fn what_a_message_unpacks_to_is_bounded_over_all_its_packets_and_depths() {
+        let pack = |bytes: &[u8]| {
+            let mut deflate = flate2::write::DeflateEncoder::new(vec![1], flate2::Compression::best());
+            deflate.write_all(bytes).unwrap();
+            new_packet(8, &deflate.finish().unwrap())
+        };
+        // Each level is filled with the one below it, and none has more than is read of a packet.
+        let mut level = pack(&new_packet(21, &vec![0; 4_000_000]));
+        for _ in 1..MAX_DEPTH {
+            let most = if level.len() < 4000 { 1_000_000 } else { 4_000_000 };
+            level = pack(&level.repeat(most / level.len()));
+        }
+        let bomb = level.repeat(1_000_000 / level.len());
+        assert!(bomb.len() as u64 <= MAX_SIGNATURE);
+        let begun = std::time::Instant::now();
+        let error = read(&bomb).unwrap_err();
+        assert!(error.contains("more than the 4194304 bytes"), "{error}");
+        // Empty ones cost time as well.
+        let error = read(&new_packet(21, b"").repeat(MAX_PACKETS + 1)).unwrap_err();
+        assert!(error.contains("more than 1000 packets"), "{error}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 
     #[test]

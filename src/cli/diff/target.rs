@@ -74,7 +74,7 @@ impl Target {
         printer: &Printer,
     ) -> Result<Self, Failure> {
         let opener = orders.open(Named::default(), &args.carry.platform, client)?;
-        let mut opened = opener.finish();
+        let mut opened = opener.finish()?;
         announce(&opened, printer);
         orders.note_for_later(printer);
         check_access(&opened, client, args.carry.keep_going)?;

@@ -15,8 +15,8 @@ use crate::store::{Result, StoreError};
 
 /// The type of what is pushed, which says to everybody whose it is.
 const ARTIFACT_TYPE: &str = "application/vnd.barge.doctor.v1";
-/// The tag of the index of which a child is absent.
-const SPARSE_TAG: &str = "barge-doctor-sparse";
+/// What the tags begin with; the rest is the run's own, for two that ask at once must not read each other's.
+const TAG: &str = "barge-doctor";
 
 impl Prober<'_> {
     fn image(&self, blobs: &Blobs, more: &serde_json::Value) -> Vec<u8> {
@@ -41,10 +41,15 @@ impl Prober<'_> {
         image.to_string().into_bytes()
     }
 
+    /// Returns a tag of this run only.
+    fn tag(&self, what: &str) -> String {
+        format!("{TAG}-{what}-{}", self.run)
+    }
+
     /// Puts a manifest under its digest or a tag.
-    fn put(&self, tag: Option<&'static str>, media_type: &str, bytes: &[u8]) -> Result<bool> {
+    fn put(&self, tag: Option<String>, media_type: &str, bytes: &[u8]) -> Result<bool> {
         let digest = Digest::sha256(bytes);
-        let selector = tag.map_or_else(|| digest.to_string(), str::to_owned);
+        let selector = tag.clone().unwrap_or_else(|| digest.to_string());
         let trace = Trace::Manifest(self.repository.clone(), digest, tag);
         self.ledger
             .write(trace, || self.repository.put_manifest(&selector, media_type, bytes))
@@ -54,7 +59,7 @@ impl Prober<'_> {
     /// Pushes an index of which one child is there and the other is not.
     pub(super) fn sparse(&mut self, blobs: &Blobs) {
         let child = self.image(blobs, &json!({}));
-        if let Err(error) = self.put(Some("barge-doctor-image"), media_type::OCI_MANIFEST, &child) {
+        if let Err(error) = self.put(Some(self.tag("image")), media_type::OCI_MANIFEST, &child) {
             let seen = format!("blobs are taken, and the manifest of an image is not ({})", why(&error));
             self.replace(Finding::new("push", State::Failed, seen));
             return self.unknown("sparse", &error);
@@ -82,9 +87,10 @@ impl Prober<'_> {
                 "the digest of such an image changes; or pack all platforms, or push one alone by --sparse single",
             )
         };
-        match self.put(Some(SPARSE_TAG), media_type::OCI_INDEX, &index) {
+        let tag = self.tag("sparse");
+        match self.put(Some(tag.clone()), media_type::OCI_INDEX, &index) {
             Ok(_) => {
-                let (answer, seen) = self.read_back(SPARSE_TAG, &index, &absent);
+                let (answer, seen) = self.read_back(&tag, &index, &absent);
                 self.target.facts.sparse = Some(answer);
                 self.add(match answer {
                     SparseAnswer::Accepted => Finding::new("sparse", State::Ok, seen),
@@ -194,7 +200,7 @@ impl Prober<'_> {
         let plain = self.image(blobs, &json!({ "artifactType": ARTIFACT_TYPE }));
         let found = size::largest(|bytes| {
             let manifest = size::padded(&plain, bytes);
-            self.put(Some("barge-doctor-size"), media_type::OCI_MANIFEST, &manifest).map(|_| ())
+            self.put(Some(self.tag("size")), media_type::OCI_MANIFEST, &manifest).map(|_| ())
         });
         match found {
             Ok(Sized::All(most)) => {

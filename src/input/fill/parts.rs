@@ -27,7 +27,15 @@ impl Opener<'_> {
             ..Reach::new(client, &fill.scratch)
         };
         let mut order = order.clone();
-        order.render |= fill.render_charts;
+        if order.render && !fill.render_charts {
+            // Who runs a chart's templates runs other people's programs: a file alone does not decide that.
+            let warning = match &order.at {
+                Some(at) => format!("{at} asks for rendering; say --render-charts to run `helm template`"),
+                None => "rendering is asked for; say --render-charts to run `helm template`".to_owned(),
+            };
+            self.opened.warnings.push((warning, Vec::new()));
+        }
+        order.render = fill.render_charts;
         if order.images.is_none() {
             order.images.clone_from(&fill.chart_images);
         }
@@ -76,7 +84,10 @@ impl Opener<'_> {
         let (wish, below, root) = self.one(&order.argument, said)?;
         let own = order.argument.reference.as_ref().unwrap_or(&wish.name);
         let platform = said.platforms.first().or(fill.platforms.first());
-        let release = release::open(below, &root, own, &order.signatures, platform)?;
+        let mut release = release::open(below, &root, own, &order.signatures, platform)?;
+        if let Some(name) = given_name(&order.argument) {
+            release.rename(name)?;
+        }
         let attached = release.source.attached(&root.digest)?;
         let attached: Vec<&Digest> = attached.iter().map(|one| &one.descriptor.digest).collect();
         let made = attached.iter().filter(|digest| release.source.bytes(digest).is_some());
@@ -148,4 +159,14 @@ impl Opener<'_> {
         self.opened.said.note(&wish.name, said.at.as_ref());
         self.opened.wishes.push(wish);
     }
+}
+
+/// Returns the name that a release was given by `NAME=`, if it was.
+fn given_name(argument: &Argument) -> Option<&Reference> {
+    let name = argument.name.as_ref()?;
+    let Some(reference) = &argument.reference else { return Some(name) };
+    let is_its_own = name.name == reference.name && name.tag == reference.tag;
+    // Files name a release after its host, and by its digest where there is no tag: its version is better.
+    let is_after_its_host = name.tag.is_none() && name.name.repository == release::RELEASES;
+    (!is_its_own && !is_after_its_host).then_some(name)
 }

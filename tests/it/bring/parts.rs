@@ -1,15 +1,14 @@
-//! Catalogs, charts and releases: they bring the images that they name.
+//! Catalogs: they bring the images that they name.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use barge::bundle::Bundle;
 use barge::graph::Part;
 use barge::oci::{Descriptor, Digest};
 use serde_json::{Value, json};
 
-use super::{Scene, everything, expected as meant, listing};
-use crate::support::images::{Blob, Content, config, gzip, layer, layer_of, tar_of};
+use super::{Scene, everything, listing};
+use crate::support::images::{Blob, Content, config, layer, layer_of};
 use crate::support::peers::RealRegistry;
 
 /// Every manifest that a registry keeps, by repository, as its storage has them: tags say nothing of what has none.
@@ -26,7 +25,7 @@ fn manifests(registry: &RealRegistry) -> BTreeMap<String, BTreeSet<Digest>> {
 }
 
 /// Adds an image with labels.
-fn labelled(content: &mut Content, platform: &str, layers: &[Blob], labels: &Value) -> Descriptor {
+pub(super) fn labelled(content: &mut Content, platform: &str, layers: &[Blob], labels: &Value) -> Descriptor {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let mut document: Value = serde_json::from_slice(&config(platform, &diff_ids).bytes).unwrap();
     document["config"]["Labels"] = labels.clone();
@@ -182,7 +181,7 @@ fn push(scene: &Scene, file: &str) -> BTreeMap<String, BTreeSet<Digest>> {
     manifests(&scene.b)
 }
 
-fn parts(scene: &Scene, file: &str) -> Vec<(String, Part)> {
+pub(super) fn parts(scene: &Scene, file: &str) -> Vec<(String, Part)> {
     let bundle = Bundle::open(&scene.path(file)).unwrap();
     let images = bundle.record().unwrap().images.iter();
     images.map(|image| (image.name.path(), image.part)).collect()
@@ -359,119 +358,4 @@ fn what_is_wrong_with_a_catalog_or_a_filter_is_said_with_the_line_of_the_file() 
         told.stderr_has("wanted.yaml:3").stderr_has(what);
         assert_eq!(listing(scene.temp.path()), ["wanted.yaml"]);
     }
-}
-
-/// A packaged chart.
-pub(super) fn chart(name: &str, image: Option<&str>) -> Vec<u8> {
-    let annotations = image.map_or(String::new(), |image| {
-        format!("annotations:\n  artifacthub.io/images: |\n    - name: it\n      image: {image}\n")
-    });
-    let metadata = format!("apiVersion: v2\nname: {name}\nversion: 1.2.3\n{annotations}");
-    gzip(&tar_of(&[
-        (&format!("{name}/Chart.yaml"), metadata.as_bytes()),
-        (&format!("{name}/values.yaml"), b"a: 1\n"),
-    ]))
-}
-
-#[test]
-fn charts_bring_the_images_that_they_are_known_to_need() {
-    let scene = Scene::new();
-    let host = scene.a.host();
-    std::fs::write(scene.path("one.tgz"), chart("one", Some(&format!("{host}/team/app:v1")))).unwrap();
-    std::fs::write(scene.path("two.tgz"), chart("two", None)).unwrap();
-    scene.file("list.txt", "{A}/team/tool:v1.0.0\n");
-    scene.file(
-        "wanted.yaml",
-        "apiVersion: barge/v1\ncharts:\n  - ./one.tgz\n  - chart: ./two.tgz\n    name: '{A}/shop/two:9'\n",
-    );
-    let told = scene.barge(&["pack", "-f", "wanted.yaml", "-o", "site.oci.tar"]).run().success();
-    told.stderr_has("chart two 1.2.3 travels without images").stderr_has("--chart-images FILE");
-    scene.barge(&["push", "site.oci.tar", scene.b.host()]).run().success();
-    let found: Vec<String> = everything(&scene.b).into_keys().collect();
-    assert_eq!(found, ["charts/one:1.2.3", "shop/two:9", "team/app:v1"]);
-    assert_eq!(everything(&scene.b)["team/app:v1"], scene.index.digest);
-    let parts = parts(&scene, "site.oci.tar");
-    assert_eq!(
-        parts.iter().map(|(_, part)| *part).collect::<Vec<_>>(),
-        [Part::Chart, Part::Image, Part::Chart]
-    );
-    // A chart at a registry is carried as it is there, and a list says what it needs.
-    let chart = format!("oci://{}/shop/two:9", scene.b.host());
-    let pack = ["pack", "--chart", &chart, "--chart-images", "list.txt", "-o", "two.oci.tar"];
-    let told = scene.barge(&pack).run().success();
-    assert!(!told.stderr.contains("without images"), "{told}");
-    let other = RealRegistry::start();
-    scene.barge(&["push", "two.oci.tar", other.host()]).run().success();
-    assert_eq!(everything(&other)["shop/two:9"], everything(&scene.b)["shop/two:9"]);
-    assert_eq!(everything(&other).into_keys().collect::<Vec<_>>(), ["shop/two:9", "team/tool:v1.0.0"]);
-    scene
-        .barge(&["pack", "--chart-images", "list.txt", "-o", "x.tar"])
-        .run()
-        .code(2)
-        .stderr_has("none is named");
-    scene.barge(&["pack", "--chart", "https://x.example/one", "-o", "x.tar"]).run().code(2);
-    let broken = scene.barge(&["pack", "--chart", "list.txt", "-o", "x.tar"]).run().code(3);
-    broken.stderr_has("list.txt");
-}
-
-/// Puts a release of two components into the first registry; the second is `team/app`.
-pub(super) fn release(scene: &Scene) -> Descriptor {
-    let host = scene.a.host();
-    let tags = [
-        ("app", format!("{host}/team/app@{}", scene.index.digest)),
-        ("tool", format!("{host}/team/tool@{}", scene.tools["v1.0.0"].digest)),
-    ]
-    .map(|(name, from)| json!({ "name": name, "from": { "kind": "DockerImage", "name": from } }));
-    let list = json!({ "kind": "ImageStream", "apiVersion": "image.openshift.io/v1", "metadata": { "name": "4.18.1" },
-        "spec": { "tags": tags } });
-    let files = layer_of(&[("release-manifests/image-references", list.to_string().as_bytes())]);
-    let mut content = Content::new();
-    let root = labelled(&mut content, "linux/amd64", &[files], &json!({ "io.openshift.release": "4.18.1" }));
-    scene.a.push("ocp/release", &content, &root, Some("4.18.1-x86_64"));
-    root
-}
-
-#[test]
-fn a_release_brings_its_components_under_the_names_of_a_mirrored_release() {
-    let scene = Scene::new();
-    let root = release(&scene);
-    let expected = [
-        ("openshift/release-images:4.18.1-x86_64", &root),
-        ("openshift/release:4.18.1-x86_64-app", &scene.index),
-        ("openshift/release:4.18.1-x86_64-tool", &scene.tools["v1.0.0"]),
-    ];
-    let text = "\
-kind: ImageSetConfiguration
-apiVersion: mirror.openshift.io/v2alpha1
-mirror:
-  platform:
-    release: '{A}/ocp/release:4.18.1-x86_64'
-";
-    assert_eq!(scene.carried(text, &[]), meant(&expected));
-    let name = format!("{}/ocp/release:4.18.1-x86_64", scene.a.host());
-    scene.barge(&["pack", "--release", &name, "-o", "flag.oci.tar"]).run().success();
-    scene.barge(&["pack", "-f", "wanted", "-o", "file.oci.tar"]).run().success();
-    let read = |name: &str| std::fs::read(scene.path(name)).unwrap();
-    assert!(read("flag.oci.tar") == read("file.oci.tar"));
-    let parts = parts(&scene, "flag.oci.tar");
-    let kinds: BTreeSet<Part> = parts.iter().map(|(_, part)| *part).collect();
-    assert_eq!(kinds, BTreeSet::from([Part::Release, Part::Component]));
-    let host = scene.a.host();
-    let reference = Bundle::open(&scene.path("flag.oci.tar")).unwrap();
-    let reference =
-        reference.record().unwrap().images.iter().find(|one| one.name.to_string().ends_with("-app")).unwrap();
-    assert_eq!(
-        reference.reference.as_ref().unwrap().to_string(),
-        format!("{host}/team/app@{}", scene.index.digest)
-    );
-    for (flags, what) in [
-        (vec!["--release-signature", "x"], "none is named"),
-        (vec!["--release", &name, "--release", &name, "--release-signature", "x"], "which of the releases"),
-    ] {
-        scene.barge(&["pack", "-o", "x.oci.tar"]).args(flags).run().code(2).stderr_has(what);
-    }
-    let no_release = format!("{host}/team/tool:nightly");
-    let told = scene.barge(&["pack", "--release", &no_release, "-o", "x.oci.tar"]).run().code(3);
-    told.stderr_has("is no release image");
-    assert!(!Path::new(&scene.path("x.oci.tar")).exists());
 }

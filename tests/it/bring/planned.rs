@@ -6,7 +6,8 @@ use barge::oci::Digest;
 use serde_json::{Value, json};
 
 use super::Scene;
-use super::parts::{FILTERED, Operators, chart, release};
+use super::charts::{chart, release};
+use super::parts::{FILTERED, Operators};
 use crate::releases::Signer;
 use crate::support::barge::Outcome;
 

@@ -1,6 +1,7 @@
 //! What files say that is no image: blocked patterns, registries, defaults; and what goes wrong.
 
 use barge::bundle::Bundle;
+use barge::store::Source;
 
 use super::{Scene, everything, expected as meant, listing};
 use crate::support::peers::RealRegistry;
@@ -45,7 +46,40 @@ fn what_is_blocked_is_left_out_wherever_it_is_asked_for() {
         .barge(&["pack", "-f", "a.yaml", "-o", "none.oci.tar"])
         .run()
         .code(2)
-        .stderr_has("no image was named");
+        .stderr_has("every image that was named is blocked (a.yaml:4)");
+    // A pattern that blocks nothing is a slip.
+    scene.file("a.yaml", &text.replace("- team/tool:v1", "- team/tool:v1.0\n  - team/tol:v1"));
+    let told = scene.barge(&["pack", "-f", "a.yaml", "-o", "slip.oci.tar"]).run().success();
+    let told = told.stderr_has("warning: a.yaml:5: the pattern `team/tol:v1` blocks nothing that was named");
+    assert!(!told.stderr.contains("a.yaml:4: the pattern"), "{told}");
+}
+
+#[test]
+fn an_item_goes_before_the_command_line_and_that_before_the_defaults_and_platforms_of_one_image_unite() {
+    let scene = Scene::new();
+    let text = "apiVersion: barge/v1\ndefaults: {platforms: [linux/s390x]}\nimages:\n  - {image: '{A}/team/app:v1', platforms: [linux/arm64]}\n  - '{A}/team/tool:v1.0.0'\n";
+    scene.file("a.yaml", text);
+    scene.file("b.yaml", &text.replace("arm64", "amd64"));
+    let shipped = |flags: &[&str]| {
+        let told = scene
+            .barge(&["pack", "-o", "site.oci.tar", "--platform", "linux/amd64"])
+            .args(flags)
+            .run()
+            .success();
+        let bundle = Bundle::open(&scene.path("site.oci.tar")).unwrap();
+        let has =
+            |at: usize| bundle.open_blob(&scene.children[at].digest, scene.children[at].size, 0).is_ok();
+        let held = (has(0), has(1));
+        std::fs::remove_file(scene.path("site.oci.tar")).unwrap();
+        (held, told)
+    };
+    let (held, told) = shipped(&["-f", "a.yaml"]);
+    assert_eq!(held, (false, true), "{told}");
+    told.stderr_has("note: --platform is not used for what names platforms of its own: a.yaml:4\n")
+        .never_says("s390x");
+    let (held, told) = shipped(&["-f", "b.yaml"]);
+    assert!(held == (true, false) && !told.stderr.contains("is not used"), "{told}");
+    assert_eq!(shipped(&["-f", "a.yaml", "-f", "b.yaml"]).0, (true, true));
 }
 
 #[test]

@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::{ask, finding, push, state};
 use crate::support::hostile::fault::too_many_json;
 use crate::support::hostile::{Action, Auth, Config, Fault, Hostile, Mount, SparsePolicy, TokenAuth};
-use crate::support::peers::{PASSWORD, USER};
+use crate::support::images::{Content, layer};
+use crate::support::peers::{PASSWORD, USER, push_content};
 
 /// Where things are tried.
 const SCRATCH: &str = "team/scratch";
@@ -261,4 +262,28 @@ fn a_failure_in_the_middle_leaves_nothing() {
     registry.fault(Fault::on("PUT", "/manifests/", Action::DropAnswer));
     ask(registry.host(), &["--repo", SCRATCH]).json();
     assert_empty(&registry);
+}
+
+#[test]
+fn two_that_ask_at_once_and_what_was_there_are_left_alone() {
+    let registry = Hostile::honest();
+    let of_others = ["barge-doctor-sparse", "barge-doctor-image", "barge-doctor-size"];
+    let mut content = Content::new();
+    let image = content.image("linux/amd64", &[layer(1, 100)]);
+    of_others.iter().for_each(|tag| push_content(registry.host(), SCRATCH, &content, &image, Some(tag)));
+    let before = registry.tags(SCRATCH);
+    let documents = std::thread::scope(|scope| {
+        let run = || ask(registry.host(), &["--repo", SCRATCH]).success().json();
+        let runs = [scope.spawn(run), scope.spawn(run)];
+        runs.map(|run| run.join().unwrap())
+    });
+    for document in documents {
+        state(&document, "sparse", "ok");
+        assert_eq!(document["facts"]["sparse"], "accepted", "{document:#}");
+    }
+    assert_eq!(registry.tags(SCRATCH), before);
+    let manifests = registry.requests_on("PUT", "/manifests/barge-doctor-sparse-");
+    let paths: std::collections::BTreeSet<&str> =
+        manifests.iter().map(|request| request.head.path.as_str()).collect();
+    assert_eq!(paths.len(), 2, "{}", registry.transcript());
 }

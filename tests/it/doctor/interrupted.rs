@@ -18,6 +18,9 @@ fn signals_leave_nothing_at_the_registry() {
         }
         running.signal(signal);
         let said = running.wait().code(130).stderr_has("cleaning up").stderr_has("is deleted again");
+        let said = said
+            .stderr_has(&format!("{}/scratch", registry.host()))
+            .stderr_has("may stay in the catalogue, empty");
         assert!(said.stdout.is_empty(), "{said}");
         assert_empty(&registry);
     }

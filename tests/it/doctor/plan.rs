@@ -169,6 +169,27 @@ fn other_habits_of_the_target_are_warned_of() {
 }
 
 #[test]
+fn what_failed_when_the_target_was_asked_is_told() {
+    let desk = Desk::new();
+    let seen = "uploads are refused (405 UNSUPPORTED)";
+    desk.write(
+        &json!({
+            "mediaType": "application/vnd.barge.target.v1+json",
+            "formatVersion": "1.0",
+            "target": "registry.example",
+            "findings": [
+                { "id": "push", "state": "failed", "seen": seen },
+                { "id": "catalogue", "state": "warning", "seen": "not offered (404)" },
+            ],
+        })
+        .to_string(),
+    );
+    let told = desk.pack(&[]).success().stderr_has("a push fails").stderr_has(&format!("push: {seen}"));
+    assert!(!told.stderr.contains("not offered"), "{told}");
+    desk.pack(&["--strict-target"]).code(3).stderr_has(seen);
+}
+
+#[test]
 fn documents_that_are_none_are_refused_before_anything_is_asked() {
     let desk = Desk::new();
     desk.source.forget_requests();

@@ -155,6 +155,11 @@ fn what_can_not_be_deleted_is_listed() {
         assert!(registry.client().manifest("s", digest).is_some(), "{text}");
     }
     assert!(left.iter().any(|text| text.starts_with("blob ")), "{left:?}");
+    // What things are in is not empty, and all that stays is counted alike.
+    assert!(left.contains(&format!("the repository {}/s", registry.host())), "{left:?}");
+    assert!(!left.iter().any(|text| text.contains("empty repository")), "{left:?}");
+    let seen = state(&document, "delete", "warning");
+    assert!(seen.ends_with(&format!("; {} things stay", left.len())), "{seen} {left:?}");
 }
 
 #[test]
@@ -162,7 +167,15 @@ fn a_certificate_of_the_site_s_own_is_judged() {
     let registry = RealRegistry::start_with(&RegistryOptions { tls: true, ..RegistryOptions::default() });
     let document = ask(registry.host(), &["--repo", "s"]).code(1).json();
     let (state_of, seen, flags) = finding(&document, "tls");
-    assert_eq!((state_of.as_str(), flags), ("failed", vec!["--cert-dir".to_owned(), "DIR".to_owned()]));
+    // Which folder it is to be is not known: nothing to type, and nothing for the document.
+    assert_eq!((state_of.as_str(), flags.len()), ("failed", 0));
+    assert!(push(&document).is_empty(), "{document:#}");
+    assert!(
+        document["findings"][0]["hint"].as_str().unwrap().contains("give --cert-dir DIR"),
+        "{document:#}"
+    );
+    let said = barge(["doctor", registry.host(), "--repo", "s"]).run().code(1);
+    assert!(said.stdout.lines().last().unwrap().ends_with("(after the cause is mended)"), "{said}");
     assert!(
         seen.contains("no authority that is trusted here") && seen.contains("fingerprint sha256:"),
         "{seen}"
@@ -203,11 +216,25 @@ fn plain_http_is_found_out_without_showing_a_password() {
     let said = barge(["doctor", &place, "--repo", "s", "--creds", &creds]).run().code(1);
     assert!(said.stdout.contains(&format!("speaks plain HTTP only  -> --insecure {place}")), "{said}");
     let next = said.stdout.lines().last().unwrap();
-    assert_eq!(next, format!("next: barge doctor {place} --repo s --insecure {place}"));
+    assert_eq!(next, format!("next: barge doctor {place} --repo s --creds - --insecure {place}"));
     assert!(!registry.log().contains(USER), "{}", registry.log());
     let document = ask(&place, &["--creds", &creds, "--insecure", &place]).success().json();
     assert!(state(&document, "tls", "warning").contains("in the clear"), "{document:#}");
-    assert_eq!(push(&document), ["--insecure", &place]);
+    assert_eq!(push(&document), ["--insecure", &place, "--creds", "-"]);
+    let said =
+        barge(["doctor", &place, "--repo", "s", "--insecure", &place, "--creds", &creds]).run().success();
+    let next = said.stdout.lines().last().unwrap();
+    assert_eq!(
+        next,
+        format!("next: barge push BUNDLE {place} --insecure {place} --sparse rewrite --creds -")
+    );
+    // Rejected ones are to be typed again, once.
+    let said = barge(["doctor", registry.host(), "--creds=tester:wr0ng"]).run().code(1).never_says("wr0ng");
+    let next = said.stdout.lines().last().unwrap();
+    assert_eq!(
+        next,
+        format!("next: barge doctor {} --creds -   (after the cause is mended)", registry.host())
+    );
 }
 
 #[test]

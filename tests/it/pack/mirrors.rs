@@ -32,7 +32,7 @@ fn pack(folder: &Path, client: &Client, images: &[&str]) -> Result<Packed, PackE
     for image in images {
         opener.add(&parse_argument(image).unwrap()).unwrap();
     }
-    let opened = opener.finish();
+    let opened = opener.finish().unwrap();
     let asked = Asked {
         sources: opened.sources,
         wishes: opened.wishes,

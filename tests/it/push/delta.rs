@@ -74,7 +74,7 @@ impl Month {
         for image in images {
             opener.add(&parse_argument(&format!("{}/team/{image}:v2", self.source.host())).unwrap()).unwrap();
         }
-        let opened = opener.finish();
+        let opened = opener.finish().unwrap();
         let wanted = Wanted::default();
         let options = Options {
             select: &wanted,
