@@ -112,6 +112,12 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         select: &select,
         attachments: Attachments::All,
         sparse: None,
+        changed: union
+            .bundles()
+            .iter()
+            .filter_map(|bundle| bundle.record())
+            .flat_map(|record| record.digest_map.iter().cloned())
+            .collect(),
         said: SaidAt::default(),
         naming: args.target.naming(destination, None),
         target: &args.target,
@@ -163,6 +169,7 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         select: &select,
         attachments,
         sparse: orders.sparse()?,
+        changed: opened.changed,
         said: opened.said,
         naming: args.target.naming(destination, exact),
         target: &args.target,
