@@ -60,7 +60,16 @@ impl From<&RegistryOrder> for Rule {
 }
 
 impl Opener<'_> {
-    /// Opens what a file asks for and adds it. What it says of registries is the client's to know beforehand.
+    /// Notes what a file blocks, whatever asks for it. That is to be known before anything is added.
+    pub fn block(&mut self, order: &Order) {
+        // What is left out decides what the result is.
+        let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));
+        self.opened.arguments.extend(patterns);
+        self.blocked.extend(order.blocked.iter().cloned());
+    }
+
+    /// Opens what a file asks for and adds it. What it says of registries is the client's to know beforehand, and what it
+    /// blocks is [`Self::block`]'s.
     ///
     /// # Errors
     /// [`OpenError`], with the place in the file.
@@ -90,10 +99,6 @@ impl Opener<'_> {
             let said = said(&release.platforms, Part::Release, &release.at);
             self.add_release(release, &said, fill).map_err(|error| error.at(release.at.as_ref()))?;
         }
-        // What is left out decides what the result is.
-        let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));
-        self.opened.arguments.extend(patterns);
-        self.blocked.extend(order.blocked.iter().cloned());
         self.opened.notes.extend(order.notes.iter().cloned());
         Ok(())
     }
@@ -161,12 +166,17 @@ pub(super) fn join(wishes: &mut Vec<Wish>) {
     }
 }
 
+/// Returns the number of the first pattern that blocks an image, by where it comes from or by what it is called.
+pub(super) fn blocked_by(blocked: &[Blocked], wish: &Wish) -> Option<usize> {
+    let names: Vec<String> = wish.reference.iter().chain([&wish.name]).map(ToString::to_string).collect();
+    blocked.iter().position(|one| names.iter().any(|name| one.pattern.is_match(name)))
+}
+
 /// Takes away what is blocked, by where it comes from or by what it is called, and says so.
 pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) {
     let mut left_out: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     opened.wishes.retain(|wish| {
-        let names: Vec<String> = wish.reference.iter().chain([&wish.name]).map(ToString::to_string).collect();
-        let by = blocked.iter().position(|one| names.iter().any(|name| one.pattern.is_match(name)));
+        let by = blocked_by(blocked, wish);
         if let Some(by) = by {
             left_out.entry(by).or_default().push(wish.name.to_string());
         }

@@ -238,6 +238,15 @@ impl<'a> Opener<'a> {
         let blocked = std::mem::take(&mut self.blocked);
         leave_out(&mut self.opened, &blocked);
         join(&mut self.opened.wishes);
+        // The order of the arguments does not show.
+        self.opened.notes.sort();
+        self.opened.notes.dedup();
+        for (_, items) in &mut self.opened.warnings {
+            items.sort();
+            items.dedup();
+        }
+        self.opened.warnings.sort();
+        self.opened.warnings.dedup();
         let places = self.places.into_iter().map(|(place, at)| (at, place)).collect();
         Opened { places, ..self.opened }
     }

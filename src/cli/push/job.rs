@@ -86,7 +86,7 @@ impl Job<'_> {
             printer.warning("can't be read from the source", &unread);
         }
         let mut options = self.target.options(self.naming.clone(), self.jobs, self.workshop.clone());
-        if let (true, Some(policy)) = (self.target.sparse.is_none(), self.sparse) {
+        if let Some(policy) = self.sparse {
             options.policy = policy;
         }
         let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.known)
