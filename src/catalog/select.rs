@@ -146,6 +146,18 @@ impl Selection {
         self.everything
     }
 
+    /// Returns whether every bundle that a channel of the catalog lists was chosen.
+    #[must_use]
+    pub fn has_all_of(&self, catalog: &Catalog) -> bool {
+        self.everything
+            || catalog.packages.iter().all(|(name, package)| {
+                let chosen = self.packages.get(name);
+                let listed = package.channels.values().flat_map(|channel| &channel.entries);
+                let mut listed = listed.filter(|entry| package.bundles.contains_key(&entry.name));
+                listed.all(|entry| chosen.is_some_and(|chosen| chosen.bundles.contains_key(&entry.name)))
+            })
+    }
+
     /// Lists the images that travel, as they are written, sorted and none twice.
     #[must_use]
     pub fn images(&self) -> Vec<String> {

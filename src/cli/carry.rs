@@ -191,24 +191,20 @@ impl Carrier<'_> {
         making: Option<&Making>,
     ) -> Result<Carried, Failure> {
         let (verb, printer) = (self.verb, self.printer);
+        let failures: Vec<(String, String)> = prepared
+            .failures
+            .iter()
+            .map(|failure| (failure.name.to_string(), chain(&*failure.error)))
+            .collect();
         self.announce(&prepared, !self.args.dry_run);
         if let Err(failure) = self.args.facts.judge(&prepared, printer) {
             prepared.give_up();
             return Err(failure);
         }
         if self.args.dry_run {
-            print_plan(verb, &prepared, printer);
-            return Ok(Carried {
-                code: if prepared.failures.is_empty() { 0 } else { SOME_FAILED },
-                path: None,
-            });
+            return Ok(Carried { code: print_plan(verb, &prepared, &failures, printer), path: None });
         }
         let patches = self.make_patches(&mut prepared, making)?;
-        let failures: Vec<(String, String)> = prepared
-            .failures
-            .iter()
-            .map(|failure| (failure.name.to_string(), chain(&*failure.error)))
-            .collect();
         // A bundle that says itself what it lacks may be there already.
         let unchanged = if failures.is_empty() { 0 } else { SOME_FAILED };
         let (images, summary) = (prepared.graph.images.len(), prepared.summary.clone());

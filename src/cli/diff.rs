@@ -69,6 +69,7 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     args.carry.facts.check()?;
     let orders = args.fill.read()?;
+    let attachments = orders.attachments(args.carry.attachments(), "--attachments")?;
     let client = args.registry.client_with(orders.rules()?)?;
     if args.each {
         if !orders.is_empty() {
@@ -96,7 +97,7 @@ fn diff(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let far_side = args.join.far_side(&bases, request.as_ref(), &client, args.registry.jobs, printer)?;
     let target = match orders.is_empty() {
         true => Target::open(targets, &args.image, &client, printer)?,
-        false => Target::of_files(&orders, args, &client, printer)?,
+        false => Target::of_files(&orders, attachments, args, &client, printer)?,
     };
     let far_side = Arc::new(far_side);
     if let Target::Inventory(wanted) = &target {

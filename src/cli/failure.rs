@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use barge::catalog::files::ImageFilesError;
+use barge::catalog::rebuild::RebuildError;
 use barge::chart::ChartError;
 use barge::graph::survey::SurveyError;
 use barge::input::{FileError, InputError, OpenError};
@@ -12,7 +14,7 @@ use barge::store::StoreError;
 pub use barge::store::chain;
 use barge::transfer::TransferError;
 
-use super::printer::bytes;
+use super::printer::{bytes, quoted};
 
 /// Findings, or some images failed.
 pub const SOME_FAILED: u8 = 1;
@@ -137,11 +139,23 @@ impl From<OpenError> for Failure {
             },
             OpenError::Release(error) => match error {
                 ReleaseError::Store(error) => error.into(),
+                ReleaseError::Files { source: ImageFilesError::Store(ref place), .. } => {
+                    let (code, kind, hint) = store(place);
+                    let failure = Self::new(code, kind, &error);
+                    hint.into_iter().fold(failure, Self::hint)
+                }
                 error => Self::new(BAD_INPUT, "release", &error),
             },
-            OpenError::Catalog(_) | OpenError::Rebuild(_) => Self::new(BAD_INPUT, "catalog", &error),
+            OpenError::Catalog(error) => error.into(),
+            OpenError::Rebuild(error) => match error {
+                RebuildError::Store(error) | RebuildError::Files(ImageFilesError::Store(error)) => {
+                    error.into()
+                }
+                RebuildError::Catalog(error) => error.into(),
+                error => Self::new(BAD_INPUT, "catalog", &error),
+            },
             OpenError::Filter { ref catalog, .. } => {
-                let next = format!("barge catalog list {catalog}");
+                let next = format!("barge catalog list {}", quoted(catalog));
                 Self::new(BAD_INPUT, "filter", &error).next(next)
             }
             OpenError::NotOne { .. } => Self::new(BAD_INPUT, "not-one", &error)
@@ -149,8 +163,8 @@ impl From<OpenError> for Failure {
             OpenError::AllBlocked { .. } => {
                 Self::usage(error.to_string()).hint("name other images, or take patterns out of `blocked`")
             }
-            OpenError::NoTag { .. } => Self::new(BAD_INPUT, "no-tag", &error)
-                .hint("look at the tags: `skopeo list-tags docker://REPOSITORY`"),
+            OpenError::NoTag { ref repository, .. } => Self::new(BAD_INPUT, "no-tag", &error)
+                .hint(format!("look at the tags: `skopeo list-tags docker://{repository}`")),
             OpenError::NoCatalogue { .. } => Self::new(REGISTRY, "no-catalogue", &error)
                 .hint("name repositories or images, or give an image list with --from-file")
                 .hint("some registries show it to certain users only: is the login right?"),

@@ -149,13 +149,21 @@ impl Orders {
         Ok(orders.into_iter().map(|(_, rule)| rule).collect())
     }
 
-    /// Returns which attached content the files want.
-    pub fn attachments(&self) -> Result<Option<Attachments>, Failure> {
-        self.agreed("attached content", "--attachments", |order| order.defaults.attachments)
+    /// Returns which attached content is wanted: what the command line says of it with `flag`, else what the files say.
+    pub fn attachments(&self, own: Option<Attachments>, flag: &str) -> Result<Attachments, Failure> {
+        match own {
+            Some(own) => Ok(own),
+            None => self
+                .agreed("attached content", flag, |order| order.defaults.attachments)
+                .map(Option::unwrap_or_default),
+        }
     }
 
-    /// Returns what the files want of a push that meets a sparse index.
-    pub fn sparse(&self) -> Result<Option<Policy>, Failure> {
+    /// Returns what the files want of a push that meets a sparse index, where the command line does not say it.
+    pub fn sparse(&self, is_said: bool) -> Result<Option<Policy>, Failure> {
+        if is_said {
+            return Ok(None);
+        }
         self.agreed("sparse indexes", "--sparse", |order| order.defaults.sparse)
     }
 
@@ -228,7 +236,9 @@ impl Orders {
             opener.add_all_tags(&name)?;
         }
         let fill = Fill { platforms: platforms.to_vec(), ..self.fill.clone() };
-        for order in self.files.iter().map(|(_, order)| order).chain([&self.flags]) {
+        let orders = || self.files.iter().map(|(_, order)| order).chain([&self.flags]);
+        orders().for_each(|order| opener.block(order));
+        for order in orders() {
             opener.add_order(order, &fill)?;
         }
         Ok(opener)
@@ -267,9 +277,7 @@ fn chart(text: &str) -> Result<ChartOrder, Failure> {
 
 /// Says what people should know of what was opened.
 pub fn announce(opened: &Opened, printer: &Printer) {
-    let mut notes: Vec<&String> = opened.notes.iter().collect();
-    notes.dedup();
-    for note in notes {
+    for note in &opened.notes {
         printer.note(&format!("note: {note}"));
     }
     for (cause, items) in &opened.warnings {

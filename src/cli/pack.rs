@@ -55,6 +55,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     let output = output(args.output.as_deref(), &args.carry)?;
     args.carry.facts.check()?;
     let orders = args.fill.read()?;
+    let attachments = orders.attachments(args.carry.attachments(), "--attachments")?;
     let client = args.registry.client_with(orders.rules()?)?;
     let request = args.base.request()?;
     let opened = open(args, &orders, request.as_ref(), &client)?;
@@ -62,9 +63,7 @@ fn pack(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     orders.note_for_later(printer);
     let relied = args.base.relied(request.as_ref(), &client, args.registry.jobs, printer)?;
     let mut options = args.carry.options(output, args.registry.jobs);
-    if let (None, Some(attachments)) = (args.carry.attachments(), orders.attachments()?) {
-        options.attachments = attachments;
-    }
+    options.attachments = attachments;
     let (relied, far_side) = relied.unzip();
     let is_request = request.is_some();
     let asked = Asked { relied, request, ..asked(opened) };

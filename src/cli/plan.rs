@@ -102,6 +102,9 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
         return Err(Failure::usage("--leg is for --format mapping and --format skopeo"));
     }
     let orders = args.fill.read()?;
+    let attachments =
+        orders.attachments(args.no_attachments.then_some(Attachments::None), "--no-attachments")?;
+    let sparse = sparse(args, &orders)?;
     let rules = orders.rules()?;
     let client = args.registry.client_with(rules.clone())?;
     let named = Named { images: &args.images, lists: &args.from_file, all_tags: &args.all_tags };
@@ -109,11 +112,7 @@ fn plan(args: &Args, printer: &Printer) -> Result<u8, Failure> {
     announce(&opened, printer);
     let warnings = opened.warnings.clone();
     let places = Places::of(&opened)?;
-    let options = Options { naming, sparse: sparse(args, &orders)?, said: opened.said.clone() };
-    let attachments = match (args.no_attachments, orders.attachments()?) {
-        (true, _) => Attachments::None,
-        (false, attachments) => attachments.unwrap_or_default(),
-    };
+    let options = Options { naming, sparse, said: opened.said.clone() };
     let prepared = prepare(args, opened, attachments)?;
     print_client_warnings(&client, printer);
     let mut plan = Plan::of(&prepared, &places, &options).map_err(|error| failure_of(&error))?;
@@ -193,7 +192,7 @@ fn sparse(args: &Args, orders: &Orders) -> Result<Policy, Failure> {
     match args.sparse {
         Some(SparseArg::Require) => Ok(Policy::Require),
         Some(SparseArg::Single) => Ok(Policy::Single),
-        None => match orders.sparse()?.unwrap_or_default() {
+        None => match orders.sparse(false)?.unwrap_or_default() {
             Policy::Rewrite => Err(Failure::usage("no other tool rewrites an index, as the file asks for")
                 .hint("--sparse require plans the exact index, --sparse single one platform in its place")),
             policy => Ok(policy),

@@ -113,6 +113,12 @@ fn push(args: &PushArgs, printer: &Printer) -> Result<u8, Failure> {
         select: &select,
         attachments: Attachments::All,
         sparse: None,
+        changed: union
+            .bundles()
+            .iter()
+            .filter_map(|bundle| bundle.record())
+            .flat_map(|record| record.digest_map.iter().cloned())
+            .collect(),
         said: SaidAt::default(),
         naming: args.target.naming(destination, None),
         target: &args.target,
@@ -130,14 +136,13 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         return Err(Failure::usage("name the images, then the target"));
     };
     let orders = args.fill.read()?;
+    let attachments =
+        orders.attachments(args.no_attachments.then_some(Attachments::None), "--no-attachments")?;
+    let sparse = orders.sparse(args.target.sparse.is_some())?;
     let client = args.registry.client_with(orders.rules()?)?;
     let named = Named { images, lists: &args.from_file, ..Named::default() };
     let opened = orders.open(named, &args.platform, &client)?.finish()?;
     announce(&opened, printer);
-    let attachments = match (args.no_attachments, orders.attachments()?) {
-        (true, _) => Attachments::None,
-        (false, attachments) => attachments.unwrap_or_default(),
-    };
     let exact = match target.strip_prefix("docker://").unwrap_or(target) {
         text if opened.wishes.len() == 1
             && orders.is_empty()
@@ -163,7 +168,8 @@ fn mirror(args: &MirrorArgs, printer: &Printer) -> Result<u8, Failure> {
         wishes: opened.wishes,
         select: &select,
         attachments,
-        sparse: orders.sparse()?,
+        sparse,
+        changed: opened.changed,
         said: opened.said,
         naming: args.target.naming(destination, exact),
         target: &args.target,

@@ -11,7 +11,7 @@ pub mod reliance;
 pub mod spool;
 pub mod survey;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use indexmap::IndexMap;
@@ -187,6 +187,18 @@ impl Graph {
     #[must_use]
     pub fn digest(&self, id: NodeId) -> &Digest {
         self.nodes.get_index(id as usize).expect("the node is of this graph").0
+    }
+
+    /// Returns those of the changes on purpose that are about images of the graph as they are in it, in order and none
+    /// twice.
+    #[must_use]
+    pub fn changes_among<'a>(&self, changes: impl IntoIterator<Item = &'a Change>) -> Vec<Change> {
+        let names: HashSet<&Reference> = self.images.iter().map(|image| &image.name).collect();
+        let is_here = |change: &&Change| names.contains(&change.image) && self.find(&change.new).is_some();
+        let mut found: Vec<Change> = changes.into_iter().filter(is_here).cloned().collect();
+        found.sort_by_cached_key(|change| (change.image.to_string(), change.old.clone(), change.new.clone()));
+        found.dedup();
+        found
     }
 
     /// Finds a node by its digest.

@@ -4,6 +4,7 @@
 //! a file of that name lies about. So an argument is a file with a transport, a leading `.` or `/`, or one of the
 //! suffixes of [`FILE_SUFFIXES`]; everything else is a reference.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::oci::reference::{ReferenceError, shown};
@@ -38,6 +39,22 @@ pub struct Argument {
     pub selector: Option<String>,
     /// The reference, where the place is a registry.
     pub reference: Option<Reference>,
+}
+
+/// As it is typed, without the name that it is to get.
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (transport, path) = match (&self.reference, &self.place) {
+            (Some(reference), _) => return write!(f, "{reference}"),
+            (None, Place::Registry(name)) => return write!(f, "{name}"),
+            (None, Place::Layout(path)) => ("oci:", path),
+            (None, Place::LayoutArchive(path)) => ("oci-archive:", path),
+            (None, Place::DockerArchive(path)) => ("docker-archive:", path),
+            (None, Place::File(path)) => return write!(f, "{}", path.display()),
+        };
+        write!(f, "{transport}{}", path.display())?;
+        self.selector.iter().try_for_each(|selector| write!(f, ":{selector}"))
+    }
 }
 
 /// Why an argument or list can't be used.

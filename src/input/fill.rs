@@ -67,7 +67,16 @@ impl From<&RegistryOrder> for Rule {
 }
 
 impl Opener<'_> {
-    /// Opens what a file asks for and adds it. What it says of registries is the client's to know beforehand.
+    /// Notes what a file blocks, whatever asks for it. That is to be known before anything is added.
+    pub fn block(&mut self, order: &Order) {
+        // What is left out decides what the result is.
+        let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));
+        self.opened.arguments.extend(patterns);
+        self.blocked.extend(order.blocked.iter().cloned());
+    }
+
+    /// Opens what a file asks for and adds it. What it says of registries is the client's to know beforehand, and what it
+    /// blocks is [`Self::block`]'s.
     ///
     /// # Errors
     /// [`OpenError`], with the place in the file.
@@ -98,10 +107,6 @@ impl Opener<'_> {
             let said = said(&release.platforms, Part::Release, &release.at);
             self.add_release(release, &said, fill).map_err(|error| error.at(release.at.as_ref()))?;
         }
-        // What is left out decides what the result is.
-        let patterns = order.blocked.iter().map(|blocked| format!("blocked {}", blocked.pattern));
-        self.opened.arguments.extend(patterns);
-        self.blocked.extend(order.blocked.iter().cloned());
         self.opened.notes.extend(order.notes.iter().cloned());
         Ok(())
     }
@@ -196,14 +201,18 @@ pub(super) fn join(wishes: &mut Vec<Wish>) {
     }
 }
 
-/// Takes away what is blocked, by where it comes from or by what it is called, and says so; and which patterns block
-/// nothing. Returns what blocks something, in words.
+/// Returns the numbers of the patterns that block an image, by where it comes from or by what it is called.
+pub(super) fn blocked_by(blocked: &[Blocked], wish: &Wish) -> Vec<usize> {
+    let names: Vec<&Reference> = wish.reference.iter().chain([&wish.name]).collect();
+    Blocked::is_blocked(blocked, &names)
+}
+
+/// Takes away what is blocked, and says so; and which patterns block nothing. Returns what blocks something, in words.
 pub(super) fn leave_out(opened: &mut Opened, blocked: &[Blocked]) -> Vec<String> {
     let mut left_out: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     let mut idle: BTreeSet<usize> = (0..blocked.len()).collect();
     opened.wishes.retain(|wish| {
-        let names: Vec<&Reference> = wish.reference.iter().chain([&wish.name]).collect();
-        let by = Blocked::is_blocked(blocked, &names);
+        let by = blocked_by(blocked, wish);
         if let Some(first) = by.first() {
             left_out.entry(*first).or_default().push(wish.name.to_string());
         }

@@ -254,6 +254,15 @@ impl<'a> Opener<'a> {
         join(&mut self.opened.wishes);
         self.keep_old();
         self.opened.places.extend(self.places.into_iter().map(|(place, at)| (at, place)));
+        // The order of the arguments does not show.
+        self.opened.notes.sort();
+        self.opened.notes.dedup();
+        for (_, items) in &mut self.opened.warnings {
+            items.sort();
+            items.dedup();
+        }
+        self.opened.warnings.sort();
+        self.opened.warnings.dedup();
         Ok(self.opened)
     }
 

@@ -1,6 +1,6 @@
 //! What a pack is asked for, in an order that does not depend on how it was typed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::Options;
@@ -120,11 +120,18 @@ impl Asked {
 
     /// Returns the digests that were changed on purpose of the images of a graph, here or where they were packed before.
     pub(super) fn changes_of(&self, graph: &Graph) -> Vec<Change> {
-        let before = self.union.iter().flat_map(|union| union.bundles()).chain(self.bundles.values());
-        let before = before.filter_map(|bundle| bundle.record()).flat_map(|record| &record.digest_map);
-        let names: HashSet<&Reference> = graph.images.iter().map(|image| &image.name).collect();
-        let is_here = |change: &&Change| names.contains(&change.image) && graph.find(&change.new).is_some();
-        let mut changes: Vec<Change> = before.chain(&self.changed).filter(is_here).cloned().collect();
+        let bundles = self.union.iter().flat_map(|union| union.bundles()).chain(self.bundles.values());
+        let mut changes = graph.changes_among(&self.changed);
+        for record in bundles.filter_map(|bundle| bundle.record()) {
+            let roots: HashMap<&Reference, &Digest> =
+                record.images.iter().map(|image| (&image.name, &image.root)).collect();
+            for change in record.digest_map.iter().filter(|change| graph.find(&change.new).is_some()) {
+                // By its digest an image is known under whatever name it goes on.
+                let is_it = |root: &Digest| *root == change.new || roots.get(&change.image) == Some(&root);
+                let images = graph.images.iter().filter(|image| is_it(graph.digest(image.root)));
+                changes.extend(images.map(|image| Change { image: image.name.clone(), ..change.clone() }));
+            }
+        }
         changes
             .sort_by_cached_key(|change| (change.image.to_string(), change.old.clone(), change.new.clone()));
         changes.dedup();

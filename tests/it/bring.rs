@@ -1,5 +1,6 @@
 //! What users bring: files of each kind, packed from one registry and pushed to another, where just what they ask for is.
 
+mod catalogs;
 mod charts;
 mod each;
 mod files;

@@ -14,8 +14,13 @@ use crate::cli::failure::{SOME_FAILED, chain};
 use crate::cli::patches;
 use crate::cli::printer::{Printer, bytes, counted, quoted};
 
-/// Says what would be packed.
-pub(super) fn print_plan(verb: &str, prepared: &Prepared, printer: &Printer) {
+/// Says what would be packed; returns the exit code.
+pub(super) fn print_plan(
+    verb: &str,
+    prepared: &Prepared,
+    failures: &[(String, String)],
+    printer: &Printer,
+) -> u8 {
     let summary = &prepared.summary;
     for image in &summary.images {
         printer.line(&format!("{}  {}", image.name, image.root));
@@ -38,7 +43,17 @@ pub(super) fn print_plan(verb: &str, prepared: &Prepared, printer: &Printer) {
     ));
     print_reliance(&summary.absent, printer);
     printer.line("NOTHING CHANGED: this was a dry run");
-    printer.document(verb, 0, json!({ "outcome": "NOTHING CHANGED", "dryRun": true, "plan": summary }));
+    let code = if failures.is_empty() { 0 } else { SOME_FAILED };
+    let document = json!({
+        "outcome": "NOTHING CHANGED", "dryRun": true, "plan": summary, "failed": failed(failures),
+    });
+    printer.document(verb, code, document);
+    code
+}
+
+/// Returns the images that could not be had at all, for a document.
+fn failed(failures: &[(String, String)]) -> Vec<serde_json::Value> {
+    failures.iter().map(|(name, why)| json!({ "image": name, "why": why })).collect()
 }
 
 /// Says how much is left to what the far side has.
@@ -140,7 +155,7 @@ impl Report<'_> {
     }
 
     fn failed(&self) -> Vec<serde_json::Value> {
-        let names = self.failures.iter().map(|(name, why)| json!({ "image": name, "why": why }));
+        let names = failed(self.failures).into_iter();
         let gaps =
             self.written.gaps.iter().map(
                 |(digest, image, error)| json!({ "image": image, "digest": digest, "why": chain(error) }),

@@ -24,8 +24,8 @@ pub enum Target {
     Bundles(Box<Chain>),
     /// What a registry lists, and how it was named.
     Registry(RegistryListing, Vec<RegistryArgument>),
-    /// What files ask for, taken once; and which attached content they want.
-    Files(RefCell<Option<Opened>>, Option<Attachments>),
+    /// What files ask for, taken once; and which attached content is wanted.
+    Files(RefCell<Option<Opened>>, Attachments),
     /// What somebody found elsewhere; nothing can be packed of it.
     Inventory(Box<Inventory>),
 }
@@ -69,6 +69,7 @@ impl Target {
     /// Opens what files ask for.
     pub fn of_files(
         orders: &Orders,
+        attachments: Attachments,
         args: &Args,
         client: &Client,
         printer: &Printer,
@@ -79,7 +80,7 @@ impl Target {
         orders.note_for_later(printer);
         check_access(&opened, client, args.carry.keep_going)?;
         keep_meant(&mut opened.wishes, &args.image)?;
-        Ok(Self::Files(RefCell::new(Some(opened)), orders.attachments()?))
+        Ok(Self::Files(RefCell::new(Some(opened)), attachments))
     }
 
     /// Returns what is asked for; the base is to be filled in.
@@ -119,7 +120,7 @@ impl Target {
         let mut options = args.carry.options(output, args.registry.jobs);
         // What bundles have is taken; what they left out stays left out.
         options.wanted.foreign_layers |= matches!(self, Self::Bundles(_));
-        if let (Self::Files(_, Some(attachments)), None) = (self, args.carry.attachments()) {
+        if let Self::Files(_, attachments) = self {
             options.attachments = *attachments;
         }
         options

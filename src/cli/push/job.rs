@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use barge::bundle::workshop::Workshop;
+use barge::graph::Change;
 use barge::graph::spool::Spool;
 use barge::graph::survey::{self, Survey, Wish};
 use barge::input::SaidAt;
@@ -37,6 +38,8 @@ pub(super) struct Job<'a> {
     pub(super) attachments: Attachments,
     /// What files want where the command line says nothing of sparse indexes.
     pub(super) sparse: Option<Policy>,
+    /// Digests that were changed on purpose before this.
+    pub(super) changed: Vec<Change>,
     /// Where files say what travels under a name.
     pub(super) said: SaidAt,
     pub(super) naming: Naming,
@@ -83,7 +86,7 @@ impl Job<'_> {
             printer.warning("can't be read from the source", &unread);
         }
         let mut options = self.target.options(self.naming.clone(), self.jobs, self.workshop.clone());
-        if let (true, Some(policy)) = (self.target.sparse.is_none(), self.sparse) {
+        if let Some(policy) = self.sparse {
             options.policy = policy;
         }
         let prepared = Prepared::new(&survey, self.select, &self.sources, &self.client, options, self.known)
@@ -92,19 +95,20 @@ impl Job<'_> {
         if self.target.dry_run {
             return self.rehearse(&prepared, printer);
         }
+        let changes = prepared.graph().changes_among(&self.changed);
         let bars = Bars::new(printer, if self.verb == "push" { "pushing" } else { "mirroring" });
         let report = prepared.run(&bars);
         bars.clear();
         print_client_warnings(&self.client, printer);
         let report = report.map_err(|error| failure_of(&error, self))?;
-        let mapped = self.write_digest_map(&report);
+        let mapped = self.write_digest_map(&report, &changes);
         let receipt = self.papers.as_ref().map(|papers| papers.receipt(self, &report, &failures));
         // What was pushed is told whatever becomes of the files.
         let written = match (&self.papers, &receipt) {
             (Some(papers), Some(receipt)) => papers.write_receipt(receipt),
             _ => Ok(()),
         };
-        let code = self.print(&report, &failures, receipt.as_ref(), began, printer);
+        let code = self.print(&report, &changes, &failures, receipt.as_ref(), began, printer);
         written.and(mapped).map(|()| code)
     }
 
@@ -157,9 +161,9 @@ impl Job<'_> {
         Ok(code)
     }
 
-    fn write_digest_map(&self, report: &Report) -> Result<(), Failure> {
+    fn write_digest_map(&self, report: &Report, changes: &[Change]) -> Result<(), Failure> {
         let Some(path) = &self.target.digest_map else { return Ok(()) };
-        let map = digest_map(report);
+        let map = digest_map(report, changes);
         barge::transfer::write_whole(path, |out| {
             std::io::Write::write_all(out, format!("{map:#}\n").as_bytes())
         })?;

@@ -3,9 +3,10 @@
 use std::time::Instant;
 
 use barge::emit::resources::scope::{SHARED, shared};
-use barge::graph::Part;
 use barge::graph::survey::Failure as Unread;
+use barge::graph::{Change, Part};
 use barge::inventory::Inventory;
+use barge::oci::Digest;
 use barge::push::report::{ImageOutcome, ImageReport, Report};
 use serde_json::json;
 
@@ -19,6 +20,7 @@ impl Job<'_> {
     pub(super) fn print(
         &self,
         report: &Report,
+        changes: &[Change],
         failures: &[Unread],
         receipt: Option<&Inventory>,
         began: Instant,
@@ -117,7 +119,7 @@ impl Job<'_> {
             "images": report.images,
             "unread": unread,
             "counts": counts,
-            "digestMap": digest_map(report),
+            "digestMap": digest_map(report, changes),
             "seconds": began.elapsed().as_secs_f64(),
         });
         if let Some(fields) = document.as_object_mut() {
@@ -182,11 +184,14 @@ fn print_refusals(report: &Report, printer: &Printer) {
     }
 }
 
-/// Returns old and new digests, image by image.
-pub(super) fn digest_map(report: &Report) -> serde_json::Value {
-    let changed = report.images.iter().filter_map(|image| {
-        let new = image.new_root.as_ref()?;
-        Some(json!({ "image": image.name, "target": image.target, "old": image.root, "new": new }))
+/// Returns old and new digests, image by image: what was changed before it travelled, then what the push changed.
+pub(super) fn digest_map(report: &Report, changes: &[Change]) -> serde_json::Value {
+    let rows = report.images.iter().flat_map(|image| {
+        let row = move |old: &Digest, new: &Digest| json!({ "image": image.name, "target": image.target, "old": old, "new": new });
+        let is_there = matches!(image.outcome, ImageOutcome::Pushed | ImageOutcome::Unchanged);
+        let before = changes.iter().filter(move |change| is_there && change.image == image.name);
+        let now = image.new_root.iter();
+        before.map(move |change| row(&change.old, &change.new)).chain(now.map(move |new| row(&image.root, new)))
     });
-    serde_json::Value::Array(changed.collect())
+    serde_json::Value::Array(rows.collect())
 }

@@ -36,7 +36,8 @@ pub(super) struct TargetArgs {
     /// Says what would be uploaded, mounted and skipped, and writes nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Writes the digests that --sparse rewrite or single changed, old and new, as JSON
+    /// Writes the digests that were changed on purpose, old and new, as JSON: rebuilt catalogs, and --sparse rewrite or
+    /// single
     #[arg(long, value_name = "FILE")]
     pub(super) digest_map: Option<PathBuf>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Fill;
+use super::{Fill, blocked_by};
 use crate::catalog::{self, Form, rebuild};
 use crate::graph::survey::Wish;
 use crate::graph::{Change, Part};
@@ -30,7 +30,7 @@ impl Opener<'_> {
     ) -> Result<(), OpenError> {
         let (wish, below, root) = self.one(&order.argument, said)?;
         let catalog = catalog::read(&*below, &root)?;
-        let at = |source| OpenError::Filter { catalog: wish.name.to_string(), source };
+        let at = |source| OpenError::Filter { catalog: order.argument.to_string(), source };
         let selection = catalog.select(&order.filter).map_err(at)?;
         self.opened
             .arguments
@@ -41,14 +41,16 @@ impl Opener<'_> {
             let reference: Reference = text.parse().map_err(unusable)?;
             self.add_reference(&reference, Part::Operator, said);
         }
+        // What is left out is neither rebuilt nor warned of.
+        let is_blocked = !blocked_by(&self.blocked, &wish).is_empty();
         let is_database = matches!(catalog.form, Form::Database);
-        if order.rebuild && !is_database {
+        if order.rebuild && !is_database && !is_blocked {
             let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
             self.add_rebuilt(order, wish, (below, &root), platforms, &selection.warnings, said)?;
         } else {
             let selector = root.digest.to_string();
             self.wish(Wish { selector, part: Part::Catalog, ..wish }, said);
-            if !selection.is_everything() {
+            if !is_blocked && !selection.has_all_of(&catalog) {
                 let cause = if is_database { DATABASE_LISTS_MORE } else { LISTS_MORE };
                 self.warn(cause, name.to_string());
             }

@@ -25,7 +25,7 @@ fn manifests(registry: &RealRegistry) -> BTreeMap<String, BTreeSet<Digest>> {
 }
 
 /// Adds an image with labels.
-pub(super) fn labelled(content: &mut Content, platform: &str, layers: &[Blob], labels: &Value) -> Descriptor {
+pub fn labelled(content: &mut Content, platform: &str, layers: &[Blob], labels: &Value) -> Descriptor {
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
     let mut document: Value = serde_json::from_slice(&config(platform, &diff_ids).bytes).unwrap();
     document["config"]["Labels"] = labels.clone();
@@ -45,16 +45,16 @@ pub(super) fn labelled(content: &mut Content, platform: &str, layers: &[Blob], l
 
 /// The images of operators at the first registry: the bundles `foo.v1.0.0`, `foo.v1.1.0` and `bar.v0.1.0`, what each
 /// of them runs, and what all of them share.
-pub(super) struct Operators {
-    bundles: [Descriptor; 3],
-    runs: [Descriptor; 3],
+pub struct Operators {
+    pub bundles: [Descriptor; 3],
+    pub runs: [Descriptor; 3],
     shared: Descriptor,
 }
 
 const NAMES: [&str; 3] = ["foo.v1.0.0", "foo.v1.1.0", "bar.v0.1.0"];
 
 impl Operators {
-    pub(super) fn at(scene: &Scene) -> Self {
+    pub fn at(scene: &Scene) -> Self {
         let mut content = Content::new();
         let mut image = |seed| content.image("linux/amd64", &[layer(seed, 400)]);
         let (bundles, runs) = ([image(70), image(71), image(72)], [image(73), image(74), image(75)]);
@@ -77,7 +77,7 @@ impl Operators {
     }
 
     /// The documents of a file-based catalog.
-    fn documents(&self, scene: &Scene) -> String {
+    pub fn documents(&self, scene: &Scene) -> String {
         let mut documents = vec![
             json!({ "schema": "olm.package", "name": "foo", "defaultChannel": "stable" }),
             json!({ "schema": "olm.channel", "package": "foo", "name": "stable", "entries": [
@@ -100,7 +100,7 @@ impl Operators {
     }
 
     /// Puts a file-based catalog for two platforms into the first registry.
-    pub(super) fn catalog(&self, scene: &Scene) -> (Content, Descriptor) {
+    pub fn catalog(&self, scene: &Scene) -> (Content, Descriptor) {
         let mut content = Content::new();
         let documents = self.documents(scene);
         let labels = json!({ "operators.operatorframework.io.index.configs.v1": "/configs" });
@@ -187,7 +187,7 @@ pub(super) fn parts(scene: &Scene, file: &str) -> Vec<(String, Part)> {
     images.map(|image| (image.name.path(), image.part)).collect()
 }
 
-pub(super) const FILTERED: &str = "\
+pub const FILTERED: &str = "\
 apiVersion: barge/v1
 catalogs:
   - catalog: {A}/ns/index:v1

@@ -133,8 +133,25 @@ fn defaults_of_attachments_hold_unless_the_command_line_says_otherwise() {
     let both = ["pack", "-f", "a.yaml", "-f", "b.yaml", "-o", "site.oci.tar"];
     let told = scene.barge(&both).run().code(2);
     told.stderr_has("a.yaml and b.yaml want attached content differently").stderr_has("--attachments");
+    // What the command line says is for both, and files that can't agree are told before anything is asked.
+    assert_eq!(attached(&["-f", "a.yaml", "-f", "b.yaml", "--attachments", "signatures"]), 1);
+    let both = ["-f", "a.yaml", "-f", "b.yaml"];
+    let told = scene.barge(&["mirror", scene.b.host()]).args(both).run().code(2);
+    told.stderr_has("hint: --no-attachments says it for both").never_says("--attachments says");
+    let told = scene.barge(&["plan", "--to", "to.example", "--format", "json"]).args(both).run().code(2);
+    told.stderr_has("--no-attachments says it for both");
     scene.barge(&["mirror", "-f", "a.yaml", scene.b.host()]).run().success();
     assert_eq!(everything(&scene.b).len(), 1);
+    let third = RealRegistry::start();
+    scene.barge(&["mirror", "--no-attachments", third.host()]).args(both).run().success();
+    assert_eq!(everything(&third).len(), 1);
+    for (name, policy) in [("a.yaml", "require"), ("b.yaml", "single")] {
+        let text = "apiVersion: barge/v1\ndefaults: {sparse: POLICY}\nimages: ['{A}/team/gone:v1.0.0']\n";
+        scene.file(name, &text.replace("POLICY", policy));
+    }
+    let told = scene.barge(&["mirror", third.host()]).args(both).run().code(2);
+    told.stderr_has("a.yaml and b.yaml want sparse indexes differently").stderr_has("--sparse");
+    scene.barge(&["mirror", "--sparse", "single", third.host()]).args(both).run().code(4);
 }
 
 #[test]

@@ -312,6 +312,15 @@ fn b_103_b_104_digests_that_were_changed_on_purpose_are_listed_and_stay_so_in_a_
         );
         assert_eq!(copy.record().unwrap().images[0].part, Part::Catalog);
     }
+    // Under another name they are that name's.
+    let source = "registry.example/other/site:v9=oci-archive:a.oci.tar:registry.example/site/web:v1";
+    barge(["pack", source, "-o", "d.oci.tar"]).dir(temp.path()).run().success();
+    let copy = Bundle::open(&temp.path().join("d.oci.tar")).unwrap();
+    let mut renamed = made.record["digestMap"].clone();
+    for row in renamed.as_array_mut().unwrap() {
+        row["image"] = "registry.example/other/site:v9".into();
+    }
+    assert_eq!(serde_json::to_value(&copy.record().unwrap().digest_map).unwrap(), renamed);
     let told = barge(["inspect", "a.oci.tar"]).dir(temp.path()).run().success();
     told.stdout_has("changed  2 digests on purpose").stdout_has("as        an operator catalog");
     let told = barge(["inspect", "a.oci.tar", "--json"]).dir(temp.path()).run().success().json();
