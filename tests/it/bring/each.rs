@@ -96,7 +96,9 @@ fn another_list_of_a_charts_images_is_another_command() {
         std::fs::write(scene.path(name), before).unwrap();
     }
     scene.barge(&pack).run().success();
-    let names: Vec<String> = platforms(&scene, "site.oci.tar").into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<String> =
+        platforms(&scene, "site.oci.tar").into_iter().map(|(name, _)| name).collect();
+    names.sort();
     assert_eq!(names, ["charts/web:1.0.0", "team/tool:v1.0.0", "team/tool:v1.1.0"]);
 }
 
