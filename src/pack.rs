@@ -203,7 +203,7 @@ impl Prepared {
         if asked.wishes.is_empty() {
             return Err(PackError::NoImages);
         }
-        let asked = asked.as_requested(&options).sorted();
+        let asked = asked.with_requested(&options).sorted();
         let arguments = asked.digest(&options);
         let mut state = State::open(&options, &arguments)?;
         match Self::plan(asked, options, &arguments, state.as_mut()) {

@@ -92,7 +92,7 @@ impl Holds for Recorded {
 
 impl Asked {
     /// Takes of each image that a request is for the platforms of it that travelled, where nothing else is said.
-    pub(super) fn as_requested(mut self, options: &Options) -> Self {
+    pub(super) fn with_requested(mut self, options: &Options) -> Self {
         if let (Some(request), true) = (&self.request, options.wanted.platforms.is_empty()) {
             for wish in self.wishes.iter_mut().filter(|wish| wish.platforms.is_empty()) {
                 wish.platforms = request.platforms_of(&wish.name.to_string());

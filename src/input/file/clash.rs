@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::error::FileError;
 use super::page::Page;
 use crate::input::argument::Argument;
-use crate::input::{ChartPlace, Spot};
+use crate::input::{ChartPlace, ImageOrder, Spot};
 use crate::oci::{Platform, Reference};
 
 /// What a name stands for, and the line that says so.
@@ -18,7 +18,7 @@ type Named = HashMap<String, (String, usize)>;
 pub(super) fn settle(page: &mut Page<'_>) -> Result<(), FileError> {
     let mut named = Named::new();
     let mut said: HashMap<(Option<Reference>, String), (Vec<Platform>, usize)> = HashMap::new();
-    let mut images = Vec::new();
+    let mut images: Vec<ImageOrder> = Vec::new();
     for order in std::mem::take(&mut page.order.images) {
         let line = line(order.at.as_ref());
         let source = source(&order.argument);
@@ -29,7 +29,18 @@ pub(super) fn settle(page: &mut Page<'_>) -> Result<(), FileError> {
                 said.insert((name, source), (order.platforms.clone(), line));
                 images.push(order);
             }
-            Some((platforms, _)) if *platforms == order.platforms => {}
+            Some((platforms, _)) if *platforms == order.platforms => {
+                // A tag may stand beside the digest on one line alone; which line comes first must not show.
+                let again = |known: &&mut ImageOrder| {
+                    known.argument.name == name && self::source(&known.argument) == source
+                };
+                if let Some(known) = images.iter_mut().find(again) {
+                    let text = |one: &ImageOrder| one.argument.reference.as_ref().map(ToString::to_string);
+                    if text(&order) < text(known) {
+                        known.argument = order.argument;
+                    }
+                }
+            }
             Some((_, first)) => {
                 let what = name.map_or(source, |name| name.to_string());
                 return Err(page.twice(

@@ -22,7 +22,7 @@ fn a_platform_that_no_image_has_is_a_mistake_in_a_file_too() {
     let head = "apiVersion: barge/v1\n";
     // Of all that the file asks for, and of one image among others.
     let of_all =
-        format!("{head}defaults: {{platforms: [linux/amd46]}}\nimages:\n  - {{A}}/team/app:v1\n{tool}",);
+        format!("{head}defaults: {{platforms: [linux/amd46]}}\nimages:\n  - {{A}}/team/app:v1\n{tool}");
     let of_one = format!(
         "{head}images:\n{tool}  - image: {{A}}/team/app:v1\n    platforms: [linux/amd64, linux/amd46]\n"
     );
@@ -96,7 +96,9 @@ fn another_list_of_a_charts_images_is_another_command() {
         std::fs::write(scene.path(name), before).unwrap();
     }
     scene.barge(&pack).run().success();
-    let names: Vec<String> = platforms(&scene, "site.oci.tar").into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<String> =
+        platforms(&scene, "site.oci.tar").into_iter().map(|(name, _)| name).collect();
+    names.sort();
     assert_eq!(names, ["charts/web:1.0.0", "team/tool:v1.0.0", "team/tool:v1.1.0"]);
 }
 

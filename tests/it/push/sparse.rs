@@ -153,7 +153,7 @@ fn an_index_of_which_nothing_is_there_is_not_rewritten_to_an_empty_one() {
     let (shop, from, real) = (shop(), Hostile::honest(), RealRegistry::start());
     shop.fill(from.host());
     let name = format!("{}/team/app:v1", from.host());
-    let mirror = ["mirror", &name, real.host(), "--platform", "linux/riscv64", "--attachments", "none"];
+    let mirror = ["mirror", &name, real.host(), "--platform", "linux/riscv64", "--no-attachments"];
     let failed = barge(mirror).args(["--sparse", "rewrite"]).run();
     assert_ne!(failed.code, 0, "{failed}");
     let failed = failed.stderr_has("rewritten, it would list nothing");
