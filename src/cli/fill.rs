@@ -232,7 +232,7 @@ impl Orders {
                 .strip_prefix("docker://")
                 .unwrap_or(text)
                 .parse()
-                .map_err(|error| Failure::new(2, "input", &InputError::Reference(shown(&text), error)))?;
+                .map_err(|error| Failure::new(2, "input", &InputError::Reference(shown(text), error)))?;
             opener.add_all_tags(&name)?;
         }
         let fill = Fill { platforms: platforms.to_vec(), ..self.fill.clone() };

@@ -91,12 +91,7 @@ impl Job<'_> {
             counted(counts.tags_written as usize, "tag"),
             duration(began.elapsed()),
         ));
-        let carried = report.images.iter().filter(|image| image.part != Part::Chart);
-        let old_name = |image: &'_ ImageReport| image.reference.as_ref().unwrap_or(&image.name).name.clone();
-        let pairs: Vec<_> = carried.map(|image| (old_name(image), &image.target.name)).collect();
-        for item in shared(pairs.iter().map(|(source, target)| (source, *target))) {
-            printer.note(&format!("note: {item} {SHARED}"));
-        }
+        print_shared(report, printer);
         let top_up = match &self.papers {
             Some(papers) => {
                 papers.print_state(self, report, printer);
@@ -132,6 +127,16 @@ impl Job<'_> {
         }
         printer.document(self.verb, code, document);
         code
+    }
+}
+
+/// Says which hosts container engines will not tell apart at the target.
+fn print_shared(report: &Report, printer: &Printer) {
+    let carried = report.images.iter().filter(|image| image.part != Part::Chart);
+    let pairs =
+        carried.map(|image| (&image.reference.as_ref().unwrap_or(&image.name).name, &image.target.name));
+    for item in shared(pairs) {
+        printer.note(&format!("note: {item} {SHARED}"));
     }
 }
 

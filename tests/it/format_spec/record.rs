@@ -380,7 +380,7 @@ fn b_42_the_reference_has_the_digest_that_it_meant() {
     assert_ne!(made.record["images"][0]["root"], old.to_string());
     let temp = tempfile::tempdir().unwrap();
     made.write(temp.path(), "a.oci.tar");
-    let web = "x.example/it:v1=./a.oci.tar:registry.example/site/web:v1";
+    let web = "x.example/it:v1=oci-archive:./a.oci.tar:registry.example/site/web:v1";
     barge(["pack", web, "-o", "b.oci.tar"]).dir(temp.path()).run().success();
     let copy = Bundle::open(&temp.path().join("b.oci.tar")).unwrap();
     let reference = copy.record().unwrap().images[0].reference.clone().unwrap();
