@@ -256,7 +256,6 @@ fn a_damaged_blob_at_a_mirror_comes_from_the_next_place() {
     std::fs::write(mirror.blob_file(&root.digest), manifest.replace("layers", "Layers")).unwrap();
     let client = self::client(vec![rule(origin.host(), &[mirror.host()])]);
     pack(temp.path(), &client, &[&name]).unwrap().has_all(&content, &root);
-    assert!(said(&client).contains(&format!("{} was passed over: ", mirror.host())), "{}", said(&client));
 }
 
 #[test]
