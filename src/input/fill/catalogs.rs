@@ -28,9 +28,10 @@ impl Opener<'_> {
         fill: &Fill,
     ) -> Result<(), OpenError> {
         let (wish, below, root) = self.one(&order.argument, said)?;
-        let catalog = catalog::read(&*below, &root)?;
+        let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
+        let catalogs = catalog::read_all(&*below, &root, platforms)?;
         let at = |source| OpenError::Filter { catalog: wish.name.to_string(), source };
-        let selection = catalog.select(&order.filter).map_err(at)?;
+        let mut selection = catalog::select_all(&catalogs, &order.filter).map_err(at)?;
         self.opened
             .arguments
             .push(format!("catalog {} {} {:?} {}", wish.name, root.digest, order.filter, order.rebuild));
@@ -40,9 +41,12 @@ impl Opener<'_> {
             let reference: Reference = text.parse().map_err(unusable)?;
             self.add_reference(&reference, Part::Operator, said);
         }
-        let is_database = matches!(catalog.form, Form::Database);
+        let is_database = catalogs.iter().all(|one| one.catalog.form == Form::Database);
+        if !order.rebuild || is_database {
+            let kept = catalog::kept_defaults(&catalogs, &order.filter);
+            selection.warnings.extend(kept);
+        }
         if order.rebuild && !is_database {
-            let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
             self.add_rebuilt(order, wish, (below, &root), platforms, &selection.warnings, said)?;
         } else {
             let selector = root.digest.to_string();
