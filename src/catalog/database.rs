@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Row};
 use tempfile::NamedTempFile;
 
+use super::fbc::VersionDocument;
 use super::files::ImageFiles;
 use super::{Bundle, Catalog, CatalogError, Channel, Entry, Form, Package};
 use crate::bundle::workshop::default_folder;
@@ -181,29 +182,39 @@ impl Tables {
                     "its channel `{name}` is of the package `{package_name}`, which is not there"
                 )));
             };
-            let own = links.remove(&(package_name.clone(), name.clone())).unwrap_or_default();
-            let channel = channel(head.as_deref().unwrap_or_default(), &own, &deprecated)
-                .map_err(|why| format!("the channel `{name}` of the package `{package_name}`: {why}"))?;
+            let own = links.remove(&(package_name, name.clone())).unwrap_or_default();
+            let head = head.unwrap_or_default();
+            let mut channel = match channel(&head, &own, &deprecated) {
+                Ok(channel) => channel,
+                // One bad package is nothing to those who take others.
+                Err(why) => {
+                    package.fault.get_or_insert(format!("the channel `{name}`: {why}"));
+                    continue;
+                }
+            };
+            if !bundles.contains_key(&head) {
+                let why = format!("the channel `{name}`: its head `{head}` is no bundle of the catalog");
+                package.fault.get_or_insert(why);
+            }
+            // opm writes an entry for whatever is skipped or replaced, also where there never was such a bundle.
+            channel.entries.retain(|entry| bundles.contains_key(&entry.name));
             // Of a channel that is no longer to be followed nothing is left.
             if channel.entries.is_empty() && package.default_channel.as_ref() != Some(&name) {
                 continue;
             }
             for entry in &channel.entries {
-                let Some(bundle) = bundles.get(&entry.name) else {
-                    return Err(Fault(format!(
-                        "the channel `{name}` of the package `{package_name}` lists `{}`, which is no bundle",
-                        entry.name
-                    )));
-                };
-                package.bundles.insert(entry.name.clone(), bundle.clone());
+                if let Some(bundle) = bundles.get(&entry.name) {
+                    package.bundles.insert(entry.name.clone(), bundle.clone());
+                }
             }
             package.channels.insert(name, channel);
         }
-        for (name, package) in &catalog.packages {
+        for package in catalog.packages.values_mut() {
             if let Some(channel) = &package.default_channel
                 && !package.channels.contains_key(channel)
             {
-                return Err(Fault(format!("the package `{name}` has no channel `{channel}`, its default")));
+                let why = format!("it has no channel `{channel}`, its default");
+                package.fault.get_or_insert(why);
             }
         }
         Ok(())
@@ -217,6 +228,21 @@ impl Tables {
             let name = needed(name, "operatorbundle", "name")?;
             let (version, image) = (version.unwrap_or_default(), image.unwrap_or_default());
             bundles.insert(name, Bundle { version, image, related: Vec::new() });
+        }
+        let property = |row: &Row<'_>| {
+            let (name, kind) = two(row)?;
+            let is_wanted = kind.as_deref() == Some("olm.package");
+            let value = if is_wanted { row.get_ref(2)?.as_bytes().ok().map(<[u8]>::to_vec) } else { None };
+            Ok((name, value))
+        };
+        for (bundle, value) in self.rows("properties", &["operatorbundle_name", "type", "value"], property)? {
+            let of = bundle.and_then(|bundle| bundles.get_mut(&bundle));
+            if let (Some(bundle), Some(value)) = (of, value)
+                && bundle.version.is_empty()
+            {
+                let version = serde_json::from_slice::<VersionDocument>(&value);
+                bundle.version = version.map(|document| document.version).unwrap_or_default();
+            }
         }
         for (bundle, image) in self.rows("related_image", &["operatorbundle_name", "image"], two)? {
             let of = bundle.and_then(|bundle| bundles.get_mut(&bundle));

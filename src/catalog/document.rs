@@ -10,6 +10,9 @@ use serde_saphyr::DuplicateKeyPolicy;
 /// The least that a YAML document may cost, in nodes and bytes; beyond it, what its own length explains.
 const SMALL: usize = 64 * 1024;
 
+/// How many nodes a YAML document may have; bundles have some thousand.
+const MAX_NODES: usize = 2_000_000;
+
 /// A document of a catalog.
 #[derive(Debug, Clone)]
 pub struct Document {
@@ -202,10 +205,12 @@ fn yaml(text: &str) -> Result<Option<Box<RawValue>>, (usize, String)> {
     }
     // A document costs what its length explains, but for its aliases: those may double it, not multiply it.
     let fair = text.len().saturating_mul(2).max(SMALL);
+    // A node costs many times what it is long.
+    let nodes = fair.min(MAX_NODES);
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_events: fair,
-            max_nodes: fair,
+            max_events: nodes,
+            max_nodes: nodes,
             max_total_scalar_bytes: fair,
             max_documents: 2,
             max_depth: 100,

@@ -5,6 +5,7 @@
 
 mod ignored;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -20,7 +21,10 @@ use crate::store::Source;
 use self::ignored::Ignored;
 
 /// How many bytes of documents are read of a catalog: the largest of the field have some hundred MiB.
-const MAX_FILES: u64 = 2 * 1024 * 1024 * 1024;
+const MAX_FILES: u64 = 512 * 1024 * 1024;
+/// How many documents, entries of channels, names that those skip and images of bundles a catalog may have together: the
+/// largest of the field have some hundred thousand.
+const MAX_PARTS: usize = 2_000_000;
 
 /// What matters of an `olm.package`.
 #[derive(Debug, Deserialize)]
@@ -46,7 +50,7 @@ struct ChannelDocument {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EntryDocument {
-    #[serde(default, deserialize_with = "null_is_default")]
+    #[serde(deserialize_with = "filled")]
     name: String,
     #[serde(default)]
     replaces: Option<String>,
@@ -81,10 +85,11 @@ struct PropertyDocument<'a> {
     value: Option<&'a RawValue>,
 }
 
+/// What matters of an `olm.package` property.
 #[derive(Debug, Deserialize)]
-struct VersionDocument {
+pub(super) struct VersionDocument {
     #[serde(default, deserialize_with = "null_is_default")]
-    version: String,
+    pub(super) version: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,14 +99,36 @@ struct RelatedDocument {
 }
 
 /// What one document adds to the model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Item {
     Package { name: String, default_channel: String },
     Channel { package: String, name: String, entries: Vec<Entry> },
     Bundle { package: String, name: String, bundle: Bundle },
 }
 
+impl Item {
+    /// Counts what the model keeps of it.
+    fn parts(&self) -> usize {
+        1 + match self {
+            Self::Package { .. } => 0,
+            Self::Channel { entries, .. } => entries.iter().map(|entry| 1 + entry.skips.len()).sum(),
+            Self::Bundle { bundle, .. } => bundle.related.len(),
+        }
+    }
+}
+
+fn too_many() -> String {
+    format!("the catalog lists more than {MAX_PARTS} bundles, entries and images, and no more are read")
+}
+
+/// Reads a text that must not be empty.
+fn filled<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
+    text.ok_or_else(|| serde::de::Error::custom("an entry has no `name`"))
+}
+
 /// What a file comes to.
+#[derive(Clone)]
 enum Parsed<T> {
     Documents(Result<Vec<T>, Fault>),
     Ignore(Vec<u8>),
@@ -116,13 +143,21 @@ pub(super) fn read(source: &dyn Source, files: &ImageFiles, dir: &str) -> Result
         path: dir.to_owned(),
         packages: BTreeMap::new(),
     };
-    let parsed = parse(source, files, dir, &|_, head, json| item(&head, json))?;
+    let parts = Cell::new(0_usize);
+    let parsed = parse(source, files, dir, &|_, head, json| {
+        // As many parts as a document has, as many commas are between them.
+        let text = json.get().as_bytes();
+        let is_long = text.len() > MAX_PARTS && text.iter().filter(|byte| **byte == b',').count() > MAX_PARTS;
+        let item = if is_long { return Err(too_many()) } else { item(&head, json)? };
+        parts.set(parts.get() + item.as_ref().map_or(0, Item::parts));
+        if parts.get() > MAX_PARTS { Err(too_many()) } else { Ok(item) }
+    })?;
     if parsed.is_empty() {
         let (place, digest) = (files.place().to_owned(), files.manifest().digest.clone());
         return Err(CatalogError::NoDocument { place, digest, dir: dir.to_owned() });
     }
     let wrong = |why| CatalogError::Contradiction { place: files.place().to_owned(), why };
-    add(&mut catalog, &parsed).map_err(wrong)?;
+    add(&mut catalog, parsed).map_err(wrong)?;
     check(&catalog).map_err(wrong)?;
     Ok(catalog)
 }
@@ -148,7 +183,7 @@ pub fn documents(
 type Make<'a, T> = dyn Fn(&str, DocumentHead, &RawValue) -> Result<Option<T>, String> + 'a;
 
 /// Parses all files below a folder that are not ignored, and returns what `make` made, with the file each is from.
-fn parse<T>(
+fn parse<T: Clone>(
     source: &dyn Source,
     files: &ImageFiles,
     dir: &str,
@@ -182,13 +217,10 @@ fn parse<T>(
         if ignored.has(&path) {
             continue;
         }
-        // Only a hard link makes two of one, which are the same document twice and so a contradiction anyway.
-        let made = match Arc::try_unwrap(parsed) {
-            Ok(Parsed::Documents(outcome)) => outcome,
-            Ok(Parsed::Ignore(_)) => continue,
-            Err(_) => {
-                Err(Fault { number: 1, line: 1, why: "it is a hard link to another document".to_owned() })
-            }
+        // A hard link makes two of one.
+        let made = match Arc::unwrap_or_clone(parsed) {
+            Parsed::Documents(outcome) => outcome,
+            Parsed::Ignore(_) => continue,
         };
         let made = made.map_err(|fault| CatalogError::Document {
             place: files.place().to_owned(),
@@ -223,7 +255,7 @@ fn item(head: &DocumentHead, json: &RawValue) -> Result<Option<Item>, String> {
             let entries = document.entries.into_iter().map(|entry| Entry {
                 name: entry.name,
                 replaces: entry.replaces.filter(|name| !name.is_empty()),
-                skips: entry.skips,
+                skips: entry.skips.into_iter().filter(|name| !name.is_empty()).collect(),
                 skip_range: entry.skip_range.filter(|range| !range.is_empty()),
             });
             Item::Channel { package: document.package, name: document.name, entries: entries.collect() }
@@ -235,7 +267,8 @@ fn item(head: &DocumentHead, json: &RawValue) -> Result<Option<Item>, String> {
                 Some(value) => serde_json::from_str::<VersionDocument>(value.get()).map_err(wrong)?.version,
                 None => String::new(),
             };
-            let related = document.related_images.into_iter().map(|related| related.image).collect();
+            let related = document.related_images.into_iter().map(|related| related.image);
+            let related = related.filter(|image| !image.is_empty()).collect();
             let bundle = Bundle { version, image: document.image, related };
             Item::Bundle { package: document.package, name: document.name, bundle }
         }
@@ -258,8 +291,8 @@ fn quoted(name: &str) -> String {
 }
 
 /// Adds what documents say: packages first, since files come in any order.
-fn add(catalog: &mut Catalog, items: &[(Arc<str>, Item)]) -> Result<(), String> {
-    for (file, item) in items {
+fn add(catalog: &mut Catalog, items: Vec<(Arc<str>, Item)>) -> Result<(), String> {
+    for (file, item) in &items {
         if let Item::Package { name, default_channel } = item {
             let default_channel = Some(default_channel.clone()).filter(|channel| !channel.is_empty());
             let package = Package { default_channel, ..Package::default() };
@@ -269,22 +302,23 @@ fn add(catalog: &mut Catalog, items: &[(Arc<str>, Item)]) -> Result<(), String> 
         }
     }
     for (file, item) in items {
-        let (Item::Channel { package, .. } | Item::Bundle { package, .. }) = item else { continue };
-        let of = catalog.packages.get_mut(package);
         match item {
             Item::Package { .. } => {}
-            Item::Channel { name, entries, .. } => {
-                let of = of.ok_or_else(|| stray("channel", name, package, file))?;
-                let channel = Channel { entries: entries.clone() };
-                if of.channels.insert(name.clone(), channel).is_some() {
-                    return Err(twice("channels", name, package, file));
+            Item::Channel { package, name, entries } => {
+                let of = catalog.packages.get_mut(&package);
+                let of = of.ok_or_else(|| stray("channel", &name, &package, &file))?;
+                if of.channels.contains_key(&name) {
+                    return Err(twice("channels", &name, &package, &file));
                 }
+                of.channels.insert(name, Channel { entries });
             }
-            Item::Bundle { name, bundle, .. } => {
-                let of = of.ok_or_else(|| stray("bundle", name, package, file))?;
-                if of.bundles.insert(name.clone(), bundle.clone()).is_some() {
-                    return Err(twice("bundles", name, package, file));
+            Item::Bundle { package, name, bundle } => {
+                let of = catalog.packages.get_mut(&package);
+                let of = of.ok_or_else(|| stray("bundle", &name, &package, &file))?;
+                if of.bundles.contains_key(&name) {
+                    return Err(twice("bundles", &name, &package, &file));
                 }
+                of.bundles.insert(name, bundle);
             }
         }
     }

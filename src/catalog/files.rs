@@ -2,29 +2,38 @@
 //!
 //! Layers are read from the last to the first, each to its end and hashed against its digest, so that nothing is handed
 //! out that is not the image's. Whiteouts and opaque folders hide what lies below them (image-spec `layer.md`), hard
-//! links are content, symbolic links are not followed. What a layer unpacks to is bounded, and what is kept of it too.
+//! links are content, symbolic links are followed within the image. What a layer unpacks to is bounded, what all reading
+//! of an image comes to, and what is kept of it too.
 
+mod error;
 mod layer;
 mod merge;
+mod open;
+mod spent;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::oci::manifest::{ImageIndex, ImageManifest, Manifest};
-use crate::oci::{Descriptor, Digest, Platform};
-use crate::store::body::{Body, Start, read_whole};
+use crate::oci::{Descriptor, Platform};
+use crate::store::body::{Body, Start};
 use crate::store::tar::TarFault;
-use crate::store::{Source, StoreError, read_manifest};
+use crate::store::{Source, StoreError};
 
 use self::merge::{Found, Merge};
+use self::spent::Spent;
 
-/// The largest image config that is read, in bytes; the field's are some kilobytes.
-const MAX_CONFIG: u64 = 4 * 1024 * 1024;
-/// How deep indexes may lie in each other.
-const MAX_DEPTH: usize = 4;
-/// How many hard links that lead out of a folder, or to a lower layer, are followed: each is a reading of layers.
+pub use self::error::ImageFilesError;
+pub(super) use self::merge::normalised;
+pub(super) use self::open::{children, read_config};
+
+/// How many layers are read of an image; builders make up to 127.
+const MAX_LAYERS: usize = 512;
+/// How many links are followed one after the other.
+const MAX_HOPS: usize = 8;
+/// How many files that links of a folder lead to, outside it or in a lower layer, are read: each is a reading of layers.
 const MAX_FOLLOWED: usize = 64;
 
 /// The file system of one image.
@@ -35,98 +44,7 @@ pub struct ImageFiles {
     layers: Vec<Descriptor>,
     config: Value,
     labels: BTreeMap<String, String>,
-}
-
-/// Why an image's files can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageFilesError {
-    /// What the place said, content that is not what its digest says among it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// An artifact, which has no file system.
-    #[error("{digest} in {place} is no image that can run: it has no file system")]
-    NotAnImage {
-        /// The place.
-        place: String,
-        /// The manifest.
-        digest: Digest,
-    },
-    /// An index that lists attestations and artifacts only.
-    #[error("the index {digest} in {place} lists no image that can run")]
-    NoRunnable {
-        /// The place.
-        place: String,
-        /// The index.
-        digest: Digest,
-    },
-    /// A config that can't be used.
-    #[error("the config {digest} of the image in {place} can't be used: {why}")]
-    Config {
-        /// The place.
-        place: String,
-        /// The config.
-        digest: Digest,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A layer that is no tar file.
-    #[error("the layer {digest} in {place} can't be read as a tar file")]
-    Layer {
-        /// The place.
-        place: String,
-        /// The layer.
-        digest: Digest,
-        /// What is wrong with it.
-        #[source]
-        fault: TarFault,
-    },
-    /// A layer that can't be used although it is what its digest says.
-    #[error("the layer {digest} in {place} can't be used: {why}")]
-    Unusable {
-        /// The place.
-        place: String,
-        /// The layer.
-        digest: Digest,
-        /// Why.
-        why: String,
-    },
-    /// More is there than is read.
-    #[error("`{path}` of the image in {place} is longer than the {limit} bytes that are read of it")]
-    TooLarge {
-        /// The place.
-        place: String,
-        /// The file or folder.
-        path: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// A file that the image does not have.
-    #[error("the image {digest} in {place} has no file `{path}`")]
-    NoFile {
-        /// The place.
-        place: String,
-        /// The image's manifest.
-        digest: Digest,
-        /// The file.
-        path: String,
-    },
-    /// Hard links that lead nowhere, in a circle, or too far.
-    #[error("`{path}` of the image in {place} is a hard link that can't be followed")]
-    Link {
-        /// The place.
-        place: String,
-        /// The link.
-        path: String,
-    },
-    /// What is read can't be kept.
-    #[error("`{path}` can't be written to a working file")]
-    Write {
-        /// The file in the image.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    spent: Arc<Spent>,
 }
 
 impl ImageFiles {
@@ -142,16 +60,27 @@ impl ImageFiles {
     ) -> Result<Self, ImageFilesError> {
         let no_runnable =
             || ImageFilesError::NoRunnable { place: source.place(), digest: root.digest.clone() };
-        let (descriptor, image) = find(source, root, platform, 0)?.ok_or_else(no_runnable)?;
+        let (descriptor, image) = open::find(source, root, platform, 0)?.ok_or_else(no_runnable)?;
         if !image.is_runnable() {
             return Err(ImageFilesError::NotAnImage { place: source.place(), digest: descriptor.digest });
         }
+        let count = image.layers.len();
+        if count > MAX_LAYERS {
+            let (place, digest) = (source.place(), descriptor.digest);
+            return Err(ImageFilesError::TooManyLayers { place, digest, count, limit: MAX_LAYERS });
+        }
         let config = read_config(source, &image.config)?;
+        let config: Value = serde_json::from_slice(&config).map_err(|error| ImageFilesError::Config {
+            place: source.place(),
+            digest: image.config.digest.clone(),
+            why: error.to_string(),
+        })?;
         let labels = config["config"]["Labels"].as_object();
         let labels = labels.into_iter().flatten();
         let labels =
             labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-        Ok(Self { place: source.place(), manifest: descriptor, layers: image.layers, config, labels })
+        let (place, layers, spent) = (source.place(), image.layers, Arc::default());
+        Ok(Self { place, manifest: descriptor, layers, config, labels, spent })
     }
 
     /// Returns the labels in the config.
@@ -209,37 +138,77 @@ impl ImageFiles {
         limit_total: u64,
         mut take: impl FnMut(&str, Vec<u8>) -> T,
     ) -> Result<BTreeMap<String, T>, ImageFilesError> {
-        let dir = merge::normalised(dir.as_bytes());
-        let mut merge = Merge::new(&dir);
-        let (mut kept, mut left, mut links) = (BTreeMap::new(), limit_total, Vec::new());
-        for (at, layer) in self.layers.iter().enumerate().rev() {
-            let too_large = || self.too_large(&dir, limit_total);
-            let found = self.read_layer(source, layer, |tar| {
-                merge
-                    .layer(tar, &mut left, &too_large, &mut take)
-                    .map_err(|error| self.of_layer(layer, error))
-            })?;
-            for (path, node) in found {
-                match node {
-                    Found::Content(value) => drop(kept.insert(path, value)),
-                    Found::Link(target) => links.push((at, path, target)),
+        let mut dir = merge::normalised(dir.as_bytes());
+        for _ in 0..MAX_HOPS {
+            let mut merge = Merge::new(&dir);
+            let (mut kept, mut left, mut links) = (BTreeMap::new(), limit_total, Vec::new());
+            for (at, layer) in self.layers.iter().enumerate().rev() {
+                let too_large = || self.too_large(&dir, limit_total);
+                let found = self.read_layer(source, layer, |tar| {
+                    merge
+                        .layer(tar, &mut left, &too_large, &mut take)
+                        .map_err(|error| self.of_layer(layer, error))
+                })?;
+                for (path, node) in found {
+                    match node {
+                        Found::Content(value, _) => drop(kept.insert(path, value)),
+                        Found::Link(target) => links.push((at, target, path)),
+                        // It is about what the image has in the end, whichever layer it is in.
+                        Found::Symbolic(target) => links.push((self.layers.len() - 1, target, path)),
+                    }
+                }
+                if merge.is_covered() {
+                    break;
                 }
             }
-            if merge.is_covered() {
-                break;
+            if let Some(target) = merge.into_moved() {
+                dir = target;
+                continue;
+            }
+            self.follow(source, &dir, links, (left, limit_total), &mut |path, value| {
+                let value = take(&path, value);
+                kept.insert(path, value);
+            })?;
+            return Ok(kept);
+        }
+        Err(self.link(&dir, "it leads on and on, or in a circle"))
+    }
+
+    /// Reads what links lead to; each is the number of the uppermost layer that counts, the target and the link. `left` is how
+    /// many bytes may be read still, and how many could from the start.
+    fn follow(
+        &self,
+        source: &dyn Source,
+        dir: &str,
+        mut links: Vec<(usize, String, String)>,
+        (mut left, limit): (u64, u64),
+        take: &mut dyn FnMut(String, Vec<u8>),
+    ) -> Result<(), ImageFilesError> {
+        links.sort();
+        let targets = links.chunk_by(|one, other| (one.0, &one.1) == (other.0, &other.1));
+        let count = targets.clone().count();
+        if count > MAX_FOLLOWED {
+            let (place, path) = (self.place.clone(), format!("/{dir}"));
+            return Err(ImageFilesError::TooManyLinks { place, path, count, limit: MAX_FOLLOWED });
+        }
+        for links in targets {
+            let (at, target, first) = &links[0];
+            let path = if dir.is_empty() { first.clone() } else { format!("{dir}/{first}") };
+            let mut bytes = Vec::new();
+            self.extract_from(source, *at, target, &mut bytes, left).map_err(|error| match error {
+                ImageFilesError::NoFile { .. } => {
+                    self.link(&path, &format!("the image has no file `/{target}`"))
+                }
+                ImageFilesError::Link { why, .. } => self.link(&path, &why),
+                ImageFilesError::TooLarge { .. } => self.too_large(dir, limit),
+                error => error,
+            })?;
+            for (_, _, path) in links {
+                left = left.checked_sub(bytes.len() as u64).ok_or_else(|| self.too_large(dir, limit))?;
+                take(path.clone(), bytes.clone());
             }
         }
-        if links.len() > MAX_FOLLOWED {
-            return Err(ImageFilesError::Link { place: self.place.clone(), path: links[0].1.clone() });
-        }
-        for (at, path, target) in links {
-            let mut bytes = Vec::new();
-            self.extract_from(source, at, &target, &mut bytes, left)?;
-            left -= bytes.len() as u64;
-            let value = take(&path, bytes);
-            kept.insert(path, value);
-        }
-        Ok(kept)
+        Ok(())
     }
 
     /// Writes one file to `to`. What was written before an error is worth nothing.
@@ -267,7 +236,7 @@ impl ImageFiles {
         limit: u64,
     ) -> Result<(), ImageFilesError> {
         let mut wanted = merge::normalised(path.as_bytes());
-        for _ in 0..MAX_DEPTH {
+        for _ in 0..MAX_HOPS {
             let mut found = None;
             for at in (0..=last).rev() {
                 let layer = &self.layers[at];
@@ -284,10 +253,16 @@ impl ImageFiles {
             match found {
                 Some((_, merge::Looked::Written)) => return Ok(()),
                 Some((at, merge::Looked::Link(target))) => (last, wanted) = (at, target),
+                Some((_, merge::Looked::Symbolic(target))) => wanted = target,
                 Some((_, merge::Looked::Gone)) | None => return Err(self.no_file(path)),
             }
         }
-        Err(ImageFilesError::Link { place: self.place.clone(), path: path.to_owned() })
+        Err(self.link(path, "it leads on and on, or in a circle"))
+    }
+
+    fn link(&self, path: &str, why: &str) -> ImageFilesError {
+        let path = format!("/{}", path.trim_start_matches('/'));
+        ImageFilesError::Link { place: self.place.clone(), path, why: why.to_owned() }
     }
 
     fn no_file(&self, path: &str) -> ImageFilesError {
@@ -333,81 +308,34 @@ impl ImageFiles {
         layer: &Descriptor,
         read: impl FnOnce(&mut layer::Tar<'_>) -> Result<T, ImageFilesError>,
     ) -> Result<T, ImageFilesError> {
+        self.spent.check().map_err(|limit| ImageFilesError::TooMuch {
+            place: self.place.clone(),
+            digest: self.manifest.digest.clone(),
+            limit,
+        })?;
+        let mut unpacked = 0;
         let mut body = Body::new(source, &layer.digest, layer.size, Start::at_zero(&layer.digest));
         let outcome = match layer::unpack(&mut body, layer.size) {
-            Ok(mut tar) => read(&mut tar),
+            Ok(mut tar) => {
+                let outcome = read(&mut tar);
+                unpacked = tar.into_inner().count();
+                outcome
+            }
             Err(error) => Err(self.of_layer(layer, error)),
         };
         // Bytes that are not the layer's explain whatever went wrong with them before.
         let mut scrap = vec![0; 64 * 1024];
         loop {
             match body.next(&mut scrap) {
-                Ok(0) => return outcome,
+                Ok(0) => {
+                    self.spent.add(layer, unpacked);
+                    return outcome;
+                }
                 Ok(_) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
-}
-
-/// Finds the image that a descriptor means; none for an index without one.
-fn find(
-    source: &dyn Source,
-    descriptor: &Descriptor,
-    platform: Option<&Platform>,
-    depth: usize,
-) -> Result<Option<(Descriptor, ImageManifest)>, ImageFilesError> {
-    let bytes = read_manifest(source, descriptor)?;
-    let manifest = Manifest::parse(&bytes, &descriptor.media_type).map_err(|error| StoreError::Manifest {
-        place: source.place(),
-        digest: descriptor.digest.clone(),
-        source: error,
-    })?;
-    let index = match manifest {
-        Manifest::Image(image) => return Ok(Some((descriptor.clone(), *image))),
-        Manifest::Index(index) => index,
-    };
-    if depth == MAX_DEPTH {
-        return Ok(None);
-    }
-    let mut missing = None;
-    for child in in_order(&index, platform) {
-        match find(source, child, platform, depth + 1) {
-            Ok(Some((descriptor, image))) if image.is_runnable() => return Ok(Some((descriptor, image))),
-            Ok(_) => {}
-            // A sparse copy has some of the children only.
-            Err(ImageFilesError::Store(error)) if error.is_not_found() => missing = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    missing.map_or(Ok(None), |error| Err(error.into()))
-}
-
-/// Lists what may be images, the best for a platform first.
-fn in_order<'a>(index: &'a ImageIndex, platform: Option<&Platform>) -> Vec<&'a Descriptor> {
-    let is_unknown = |child: &&Descriptor| child.platform.as_ref().is_some_and(Platform::is_unknown);
-    let mut children: Vec<&Descriptor> =
-        index.manifests.iter().filter(|child| child.attests().is_none() && !is_unknown(child)).collect();
-    if let Some(wanted) = platform {
-        // The sort is stable: what answers equally well stays in the index's order.
-        let rank = |child: &Descriptor| child.platform.as_ref().and_then(|platform| platform.answers(wanted));
-        children.sort_by_key(|child| std::cmp::Reverse(rank(child)));
-    }
-    children
-}
-
-/// Reads an image config.
-fn read_config(source: &dyn Source, descriptor: &Descriptor) -> Result<Value, ImageFilesError> {
-    let unusable = |why: String| ImageFilesError::Config {
-        place: source.place(),
-        digest: descriptor.digest.clone(),
-        why,
-    };
-    if descriptor.size > MAX_CONFIG {
-        return Err(unusable(format!("it has {} bytes, and {MAX_CONFIG} are read", descriptor.size)));
-    }
-    let bytes = read_whole(source, &descriptor.digest, descriptor.size)?;
-    serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))
 }
 
 #[cfg(test)]

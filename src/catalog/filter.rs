@@ -59,6 +59,13 @@ impl Range {
         (min.cmp_precedence(max) == Ordering::Equal).then_some(min)
     }
 
+    /// Returns whether no version can be in it, since the lowest is above the highest.
+    #[must_use]
+    pub fn is_backwards(&self) -> bool {
+        let (Some(min), Some(max)) = (&self.min, &self.max) else { return false };
+        min.cmp_precedence(max) == Ordering::Greater
+    }
+
     /// Returns whether a version is wanted. Build metadata counts for nothing, and a pre-release is only wanted if a bound
     /// is one.
     #[must_use]

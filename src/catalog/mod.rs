@@ -3,6 +3,7 @@
 //! A catalog is an image whose file system holds a list of packages, as files or as a database. It is read through a
 //! [`Source`] like any image; nothing is run.
 
+mod children;
 mod database;
 mod document;
 mod error;
@@ -15,12 +16,13 @@ mod select;
 #[cfg(test)]
 mod testing;
 
+pub use children::{PlatformCatalog, read_all};
 pub use document::{Document, DocumentHead};
 pub use error::CatalogError;
 pub use fbc::documents;
 pub use filter::{ChannelFilter, Filter, PackageFilter, Range};
 pub use model::{Bundle, Catalog, Channel, Entry, Form, HeadError, Package};
-pub use select::{FilterError, SelectedPackage, Selection};
+pub use select::{FilterError, SelectedPackage, Selection, kept_defaults, select_all};
 
 use self::files::ImageFiles;
 use crate::oci::Descriptor;
@@ -31,7 +33,8 @@ pub const FILES_LABEL: &str = "operators.operatorframework.io.index.configs.v1";
 /// The label that names the database of an `SQLite` catalog.
 pub const DATABASE_LABEL: &str = "operators.operatorframework.io.index.database.v1";
 
-/// Reads the catalog that an image holds; of an index, that of the first child that can run, as all hold the same.
+/// Reads the catalog that an image holds; of an index, that of the first child that can run. Others may hold others:
+/// [`read_all`].
 ///
 /// # Errors
 /// [`CatalogError`]: the image can't be read or is no catalog, or what it lists can't be understood.

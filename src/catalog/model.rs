@@ -39,6 +39,8 @@ pub struct Package {
     pub channels: BTreeMap<String, Channel>,
     /// The bundles by name, those in no channel too.
     pub bundles: BTreeMap<String, Bundle>,
+    /// Why nothing of it can be taken, if so; others can.
+    pub fault: Option<String>,
 }
 
 /// A channel: bundles, and which of them replaces which.
@@ -121,7 +123,8 @@ impl Channel {
         let heads: Vec<&Entry> =
             self.entries.iter().filter(|entry| !replaced.contains(entry.name.as_str())).collect();
         match heads[..] {
-            [only] => Ok(only),
+            // What goes in a circle further down has no end that can be installed from.
+            [only] => walk(only, &self.by_name()).map(|_| only),
             [] if self.entries.is_empty() => Err(HeadError::Empty),
             [] => {
                 let entries = self.by_name();

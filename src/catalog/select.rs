@@ -1,12 +1,17 @@
 //! Choosing what of a catalog travels, as oc-mirror does.
 
+mod error;
+mod union;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Bundle, Catalog, Channel, ChannelFilter, Entry, Filter, HeadError, Package, PackageFilter, Range,
 };
 use crate::oci::Reference;
-use crate::oci::reference::ReferenceError;
+
+pub use self::error::FilterError;
+pub use self::union::{kept_defaults, select_all};
 
 /// What of a catalog was chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,116 +32,6 @@ pub struct SelectedPackage {
     pub channels: BTreeMap<String, Vec<Entry>>,
     /// The bundles that travel, with their images as they are written, none twice.
     pub bundles: BTreeMap<String, Vec<String>>,
-}
-
-/// Why nothing can be chosen.
-#[derive(Debug, thiserror::Error)]
-pub enum FilterError {
-    /// Versions for a package and for one of its channels.
-    #[error(
-        "versions are asked for of the package `{package}` and of its channel `{channel}`; only one of them can count"
-    )]
-    TwoRanges {
-        /// The package.
-        package: String,
-        /// The channel.
-        channel: String,
-    },
-    /// Versions, and everything.
-    #[error("versions are asked for of the package `{package}` of which everything is asked for too")]
-    FullWithRange {
-        /// The package.
-        package: String,
-    },
-    /// A package or channel that is asked for twice.
-    #[error("{0} is asked for twice")]
-    Twice(String),
-    /// Nothing of what was asked for is there.
-    #[error("nothing is left of the catalog in {place}: it has none of the packages {}", .packages.join(", "))]
-    NothingLeft {
-        /// The catalog's place.
-        place: String,
-        /// What was asked for.
-        packages: Vec<String>,
-    },
-    /// The catalog is empty.
-    #[error("the catalog in {place} lists nothing")]
-    Empty {
-        /// The catalog's place.
-        place: String,
-    },
-    /// The default channel is none of those chosen.
-    #[error(
-        "the channel `{channel}`, which is the default of the package `{package}`, is not among the channels chosen"
-    )]
-    DefaultNotChosen {
-        /// The package.
-        package: String,
-        /// Its default channel.
-        channel: String,
-    },
-    /// The channel that was to be the default is none of those chosen, or not there at all.
-    #[error("the channel `{channel}` is to be the default of the package `{package}` and is not among what is left of it: {}", listed(.left))]
-    NewDefaultNotChosen {
-        /// The package.
-        package: String,
-        /// The channel.
-        channel: String,
-        /// The channels that are left.
-        left: Vec<String>,
-    },
-    /// Nothing is left of the default channel.
-    #[error(
-        "nothing is left of the channel `{channel}`, the default of the package `{package}`: no version in it is {range}"
-    )]
-    DefaultEmpty {
-        /// The package.
-        package: String,
-        /// Its default channel.
-        channel: String,
-        /// What was asked for.
-        range: String,
-    },
-    /// A channel without one head.
-    #[error("the channel `{channel}` of the package `{package}` has no head")]
-    Head {
-        /// The package.
-        package: String,
-        /// The channel.
-        channel: String,
-        /// Why.
-        #[source]
-        source: HeadError,
-    },
-    /// The one version that was asked for is not there.
-    #[error("the version {version} was asked for of {of} and is not there")]
-    NoSuchVersion {
-        /// The package or channel.
-        of: String,
-        /// The version.
-        version: String,
-    },
-    /// A reference that says no more than a repository.
-    #[error("the image `{image}` of the bundle `{bundle}` has neither a tag nor a digest")]
-    NoTag {
-        /// The bundle.
-        bundle: String,
-        /// The image.
-        image: String,
-    },
-    /// Something that is no reference.
-    #[error("the image of the bundle `{bundle}` can't be pulled")]
-    Reference {
-        /// The bundle.
-        bundle: String,
-        /// What is wrong with it.
-        #[source]
-        source: ReferenceError,
-    },
-}
-
-fn listed(names: &[String]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 impl Selection {
@@ -227,6 +122,14 @@ fn check_filter(wanted: &PackageFilter, full: bool) -> Result<(), FilterError> {
         if channel.range.is_given() && wanted.range.is_given() {
             return Err(FilterError::TwoRanges { package: package(), channel: channel.name.clone() });
         }
+        if channel.range.is_backwards() {
+            let of = format!("the channel `{}` of the package `{}`", channel.name, wanted.name);
+            return Err(FilterError::Backwards { of, range: channel.range.to_string() });
+        }
+    }
+    if wanted.range.is_backwards() {
+        let of = format!("the package `{}`", wanted.name);
+        return Err(FilterError::Backwards { of, range: wanted.range.to_string() });
     }
     let has_range = wanted.range.is_given() || wanted.channels.iter().any(|channel| channel.range.is_given());
     if full && has_range {
@@ -245,6 +148,9 @@ struct Chooser<'a> {
 
 impl Chooser<'_> {
     fn choose(&self, warnings: &mut Vec<String>) -> Result<SelectedPackage, FilterError> {
+        if let Some(why) = &self.package.fault {
+            return Err(FilterError::Unusable { package: self.name.to_owned(), why: why.clone() });
+        }
         let mut channels: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         let (chosen, default) = (self.chosen(warnings), self.package.default_channel.as_deref());
         if let Some(default) = default
@@ -263,10 +169,21 @@ impl Chooser<'_> {
                 channels.insert((*name).to_owned(), kept.into_iter().cloned().collect());
             } else if default == Some(*name) && !self.full {
                 let (package, channel) = (self.name.to_owned(), (*name).to_owned());
-                return Err(FilterError::DefaultEmpty { package, channel, range: range.to_string() });
+                let strange = self.strange(name).len();
+                return Err(FilterError::DefaultEmpty {
+                    package,
+                    channel,
+                    range: range.to_string(),
+                    strange,
+                });
             } else if let (Some(version), true) = (range.single(), single.is_none()) {
                 let of = format!("the channel `{name}` of the package `{}`", self.name);
                 return Err(FilterError::NoSuchVersion { of, version: version.to_string() });
+            } else if range.is_given() && !self.wanted.channels.is_empty() {
+                warnings.push(format!(
+                    "nothing is left of the channel `{name}` of the package `{}`: no version in it is {range}",
+                    self.name
+                ));
             }
         }
         if let (Some(version), true) = (single, channels.is_empty()) {
@@ -282,7 +199,20 @@ impl Chooser<'_> {
                 left: channels.into_keys().collect(),
             });
         }
+        if channels.is_empty() && (self.wanted.range.is_given() || !self.wanted.channels.is_empty()) {
+            let ranges: BTreeSet<String> =
+                chosen.values().filter(|range| range.is_given()).map(ToString::to_string).collect();
+            let why = match ranges.is_empty() {
+                true => "it has none of the channels that were asked for".to_owned(),
+                false => {
+                    let ranges = ranges.into_iter().collect::<Vec<_>>().join(", or ");
+                    format!("no version in its channels is {ranges}")
+                }
+            };
+            return Err(FilterError::PackageEmpty { package: self.name.to_owned(), why });
+        }
         self.warn_of_versions(&chosen, warnings);
+        self.warn_of_rest(&chosen, &channels, warnings);
         Ok(SelectedPackage {
             default_channel: self.wanted.default_channel.clone().or(default.map(str::to_owned)),
             bundles: self.bundles(&channels)?,
@@ -340,16 +270,19 @@ impl Chooser<'_> {
         bundle.and_then(Bundle::semver).is_some_and(|version| range.has(&version))
     }
 
+    /// Lists the bundles of a channel of which no range can tell anything.
+    fn strange(&self, channel: &str) -> BTreeSet<&str> {
+        let entries = self.package.channels.get(channel).into_iter().flat_map(|channel| &channel.entries);
+        let is_strange = |entry: &&Entry| {
+            self.package.bundles.get(&entry.name).is_none_or(|bundle| bundle.semver().is_none())
+        };
+        entries.filter(is_strange).map(|entry| entry.name.as_str()).collect()
+    }
+
     /// Says of which bundles no range can tell anything.
     fn warn_of_versions(&self, chosen: &BTreeMap<&str, &Range>, warnings: &mut Vec<String>) {
         let asked = chosen.iter().filter(|(_, range)| range.is_given());
-        let entries = asked.flat_map(|(name, _)| &self.package.channels[*name].entries);
-        let strange: BTreeSet<&str> = entries
-            .filter(|entry| {
-                self.package.bundles.get(&entry.name).is_none_or(|bundle| bundle.semver().is_none())
-            })
-            .map(|entry| entry.name.as_str())
-            .collect();
+        let strange: BTreeSet<&str> = asked.flat_map(|(name, _)| self.strange(name)).collect();
         for name in strange {
             let version = self.package.bundles.get(name).map_or("", |bundle| &bundle.version);
             warnings.push(format!(
@@ -357,6 +290,32 @@ impl Chooser<'_> {
                  it is in no range",
                 self.name
             ));
+        }
+    }
+
+    /// Says which bundles are of a version that was asked for and stay behind: nothing that leads to the head replaces them.
+    fn warn_of_rest(
+        &self,
+        chosen: &BTreeMap<&str, &Range>,
+        channels: &BTreeMap<String, Vec<Entry>>,
+        warnings: &mut Vec<String>,
+    ) {
+        for (name, range) in chosen.iter().filter(|(_, range)| range.is_given()) {
+            let kept: BTreeSet<&str> =
+                channels.get(*name).into_iter().flatten().map(|entry| entry.name.as_str()).collect();
+            let rest = self.package.channels[*name].entries.iter();
+            let rest: Vec<&str> = rest
+                .filter(|entry| !kept.contains(entry.name.as_str()) && self.is_in(entry, range))
+                .map(|entry| entry.name.as_str())
+                .collect();
+            if !rest.is_empty() {
+                warnings.push(format!(
+                    "of the channel `{name}` of the package `{}` these are {range} and stay behind, as nothing on the way \
+                     to its head replaces or skips them: {}",
+                    self.name,
+                    rest.join(", ")
+                ));
+            }
         }
     }
 

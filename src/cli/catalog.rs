@@ -2,12 +2,13 @@
 
 use barge::catalog::files::ImageFilesError;
 use barge::catalog::{
-    Catalog, CatalogError, ChannelFilter, Filter, FilterError, Form, Package, PackageFilter, Range, Selection,
+    Catalog, CatalogError, ChannelFilter, Filter, FilterError, Form, Package, PackageFilter, PlatformCatalog,
+    Range, Selection, read_all, select_all,
 };
 use barge::graph::Part;
 use barge::graph::survey::Wish;
 use barge::input::{Argument, InputError, OpenError, Opened, Opener, Place, parse_argument};
-use barge::oci::Descriptor;
+use barge::oci::{Descriptor, Platform};
 use semver::Version;
 use serde_json::{Value, json};
 
@@ -40,6 +41,9 @@ struct ListArgs {
     /// Lists only this package, with all its versions; repeatable
     #[arg(long, value_name = "NAME")]
     package: Vec<String>,
+    /// Lists what the image for this platform lists; without it, the first one
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -69,6 +73,9 @@ struct ImagesArgs {
     /// All versions, not only the head of every channel
     #[arg(long, conflicts_with_all = ["min", "max"])]
     full: bool,
+    /// Only of the catalog's image for this platform; repeatable; without it, of all
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Vec<Platform>,
     #[command(flatten)]
     registry: RegistryArgs,
 }
@@ -87,23 +94,34 @@ pub fn run(args: &Args, printer: &Printer) -> Result<u8, Failure> {
 
 /// A catalog that was opened.
 struct Read {
+    /// The first of those that differ.
     catalog: Catalog,
+    all: Vec<PlatformCatalog>,
     root: Descriptor,
     /// What it was pulled by, if it comes from a registry.
     reference: Option<String>,
 }
 
 /// Opens and reads the one catalog that an argument means.
-fn read(image: &str, registry: &RegistryArgs, printer: &Printer) -> Result<Read, Failure> {
+fn read(
+    image: &str,
+    platforms: &[Platform],
+    registry: &RegistryArgs,
+    printer: &Printer,
+) -> Result<Read, Failure> {
     let argument = parse_argument(image)?;
     let client = registry.client()?;
     let (opened, wish) = open(image, &argument, &client)?;
     let source = &*opened.sources[wish.source];
     let root = source.resolve(&wish.selector)?;
-    let outcome = barge::catalog::read(source, &root);
+    let outcome = read_all(source, &root, platforms);
     print_client_warnings(&client, printer);
     let reference = argument.reference.as_ref().map(ToString::to_string);
-    Ok(Read { catalog: outcome.map_err(Failure::from)?, root, reference })
+    let all = outcome.map_err(Failure::from)?;
+    let Some(first) = all.first() else {
+        return Err(Failure::usage(format!("{image} holds no catalog")));
+    };
+    Ok(Read { catalog: first.catalog.clone(), all, root, reference })
 }
 
 /// Opens a place and finds the catalog among its images.
@@ -175,8 +193,14 @@ fn about(read: &Read) -> Value {
 }
 
 fn list(args: &ListArgs, printer: &Printer) -> Result<u8, Failure> {
-    let read = read(&args.image, &args.registry, printer)?;
+    let platforms: Vec<Platform> = args.platform.iter().cloned().collect();
+    let read = read(&args.image, &platforms, &args.registry, printer)?;
     let catalog = &read.catalog;
+    if let Some((first, rest)) = read.all.split_first().filter(|(_, rest)| !rest.is_empty()) {
+        let rest: Vec<String> = rest.iter().map(|one| format!("--platform {}", one.named())).collect();
+        let cause = format!("this is what is listed for {}; others list other things", first.named());
+        printer.warning(&cause, &rest);
+    }
     for name in &args.package {
         if !catalog.packages.contains_key(name) {
             return Err(no_package(catalog, name, &args.image));
@@ -185,7 +209,8 @@ fn list(args: &ListArgs, printer: &Printer) -> Result<u8, Failure> {
     let is_shown = |name: &String| args.package.is_empty() || args.package.contains(name);
     let shown: Vec<(&String, &Package)> =
         catalog.packages.iter().filter(|(name, _)| is_shown(name)).collect();
-    let (mut rows, mut packages, mut headless) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut packages) = (Vec::new(), Vec::new());
+    let (mut headless, mut broken) = (Vec::new(), Vec::new());
     for (name, package) in &shown {
         let mut channels = Vec::new();
         for (channel, entries) in &package.channels {
@@ -208,10 +233,14 @@ fn list(args: &ListArgs, printer: &Printer) -> Result<u8, Failure> {
                 "bundles": bundles.collect::<Vec<_>>(),
             }));
         }
+        broken.extend(package.fault.as_ref().map(|why| format!("`{name}`: {why}")));
         packages.push(json!({
-            "name": name, "defaultChannel": package.default_channel, "bundles": package.bundles.len(),
+            "name": name, "fault": package.fault, "defaultChannel": package.default_channel, "bundles": package.bundles.len(),
             "channels": channels,
         }));
+    }
+    if !broken.is_empty() {
+        printer.warning("a package can't be taken", &broken);
     }
     if !headless.is_empty() {
         printer.warning("a channel has no head, so it can only be taken whole", &headless);
@@ -295,13 +324,14 @@ fn print_table(head: [&str; 4], rows: &[[String; 4]], printer: &Printer) {
 
 fn images(args: &ImagesArgs, printer: &Printer) -> Result<u8, Failure> {
     let filter = filter(args)?;
-    let read = read(&args.image, &args.registry, printer)?;
-    let selection = read.catalog.select(&filter).map_err(|error| {
+    let read = read(&args.image, &args.platform, &args.registry, printer)?;
+    let selection = select_all(&read.all, &filter).map_err(|error| {
         let is_lost = matches!(
             error,
             FilterError::NothingLeft { .. }
                 | FilterError::NoSuchVersion { .. }
                 | FilterError::DefaultEmpty { .. }
+                | FilterError::PackageEmpty { .. }
                 | FilterError::NewDefaultNotChosen { .. }
         );
         let failure = Failure::from(error);
@@ -416,6 +446,11 @@ impl From<FilterError> for Failure {
             FilterError::DefaultNotChosen { .. } => {
                 "choose it too, or say which channel is to be the default: `defaultChannel: NAME`, --default-channel NAME"
             }
+            FilterError::PackageEmpty { .. } => "widen the versions, or name other channels",
+            FilterError::Unusable { .. } => {
+                "the catalog was published like this: name the packages to take, without this one"
+            }
+            FilterError::Backwards { .. } => "give the lower version first",
             FilterError::NewDefaultNotChosen { .. } => "choose one of those that are left",
             FilterError::DefaultEmpty { .. } => {
                 "widen the versions, or name other channels and one of them as `defaultChannel` (--default-channel NAME)"

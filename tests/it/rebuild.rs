@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use barge::catalog::files::ImageFiles;
 use barge::catalog::rebuild::{RebuildError, Rebuilt, rebuild};
 use barge::catalog::{self, ChannelFilter, Filter, PackageFilter, Range};
 use barge::oci::media_type::{DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_LAYER_GZIP, OCI_MANIFEST};
@@ -487,4 +488,48 @@ fn a_whole_catalog_stays_as_it_is_and_a_database_is_never_rebuilt() {
     absent.packages[0].name = "none".to_owned();
     let error = rebuild(source(&content), &root, &absent, &[]).unwrap_err();
     assert!(matches!(error, RebuildError::Filter(_)), "{error}");
+}
+
+/// A catalog image whose label is this.
+fn labelled_image(content: &mut Content, label: &str, prefix: &str) -> Descriptor {
+    let files = files();
+    let named: Vec<(String, &str)> = files
+        .iter()
+        .map(|(name, text)| (name.replacen("configs/", prefix, 1), text.as_str()))
+        .filter(|(name, _)| !name.starts_with("tmp"))
+        .collect();
+    let pairs: Vec<(&str, &[u8])> =
+        named.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    crate::support::catalogs::labelled(
+        content,
+        "linux/amd64",
+        &[layer_of(&pairs)],
+        &[(LABEL, label)],
+        &["serve"],
+    )
+}
+
+#[test]
+fn a_label_in_any_spelling_is_the_folder_and_the_whole_file_system_is_refused() {
+    for label in ["./configs/.", "/x/../configs/", "configs//"] {
+        let mut content = Content::new();
+        let root = labelled_image(&mut content, label, "configs/");
+        let rebuilt = rebuild(source(&content), &root, &filter(), &[]).unwrap();
+        let files = ImageFiles::open(&*rebuilt.source, &rebuilt.root, None).unwrap();
+        let top = rebuilt_names(&rebuilt, files.layers().last().unwrap());
+        assert_eq!(top[..2], [".wh.configs".to_owned(), "configs/".to_owned()], "{label}");
+        assert_eq!(catalog::read(&*rebuilt.source, &rebuilt.root).unwrap().packages.len(), 1);
+    }
+    let mut content = Content::new();
+    let root = labelled_image(&mut content, "/", "");
+    let error = rebuild(source(&content), &root, &filter(), &[]).unwrap_err();
+    assert!(error.to_string().contains("lies in `/`, the whole file system"), "{error}");
+}
+
+/// The names in a layer.
+fn rebuilt_names(rebuilt: &Rebuilt, layer: &Descriptor) -> Vec<String> {
+    let blob = rebuilt.source.open_blob(&layer.digest, layer.size, 0).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(blob));
+    let names = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+    names.collect()
 }

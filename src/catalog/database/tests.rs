@@ -118,17 +118,6 @@ fn what_is_no_whole_database_is_an_error_that_names_the_file() {
 #[test]
 fn contradictions_in_a_database_are_errors() {
     for (change, why) in [
-        (
-            "UPDATE channel_entry SET replaces = 1 WHERE entry_id = 2",
-            "replacing goes in a circle: it comes back to `p.v3`",
-        ),
-        (
-            "UPDATE channel_entry SET replaces = 99 WHERE entry_id = 2",
-            "`p.v1` replaces the entry 99, which is not there",
-        ),
-        ("UPDATE channel SET head_operatorbundle_name = 'none'", "its head `none` is not among its entries"),
-        ("DELETE FROM operatorbundle WHERE name = 'p.v1'", "lists `p.v1`, which is no bundle"),
-        ("UPDATE package SET default_channel = 'none'", "the package `p` has no channel `none`"),
         ("DELETE FROM package", "is of the package `p`, which is not there"),
         ("UPDATE package SET name = NULL", "its table `package` has a row without `name`"),
         ("UPDATE package SET name = x'ff'", "Invalid column type"),
@@ -164,4 +153,77 @@ fn any_damage_is_an_error_or_a_catalog_and_never_a_crash() {
         }
         drop(reading(&bytes));
     }
+}
+
+/// A second package, with which nothing is wrong.
+const OTHER: &str = "
+    INSERT INTO package VALUES ('q', 'a');
+    INSERT INTO channel VALUES ('a', 'q', 'q.v1');
+    INSERT INTO operatorbundle (name, version, bundlepath) VALUES ('q.v1', '1.0.0', 'r.example/q:1');
+    INSERT INTO channel_entry VALUES (50,'a','q','q.v1',NULL,0);
+";
+
+fn only(package: &str) -> Filter {
+    let wanted = crate::catalog::PackageFilter { name: package.to_owned(), ..Default::default() };
+    Filter { full: false, packages: vec![wanted] }
+}
+
+#[test]
+fn one_bad_package_is_an_error_for_those_who_take_it_only() {
+    for (change, why) in [
+        (
+            "UPDATE channel_entry SET replaces = 1 WHERE entry_id = 2",
+            "the channel `a`: replacing goes in a circle: it comes back to `p.v3`",
+        ),
+        (
+            "UPDATE channel_entry SET replaces = 99 WHERE entry_id = 2",
+            "`p.v1` replaces the entry 99, which is not there",
+        ),
+        (
+            "UPDATE channel SET head_operatorbundle_name = 'none' WHERE package_name = 'p'",
+            "its head `none` is not among its entries",
+        ),
+        ("DELETE FROM operatorbundle WHERE name = 'p.v3'", "its head `p.v3` is no bundle of the catalog"),
+        (
+            "UPDATE package SET default_channel = 'none' WHERE name = 'p'",
+            "it has no channel `none`, its default",
+        ),
+    ] {
+        let catalog = reading(&database(&format!("{TABLES}{ROWS}{OTHER}{change};"))).unwrap();
+        assert_eq!(catalog.select(&only("q")).unwrap().images(), ["r.example/q:1"]);
+        for filter in [only("p"), Filter::default(), Filter { full: true, packages: Vec::new() }] {
+            let shown = catalog.select(&filter).unwrap_err().to_string();
+            let start = "the package `p` can't be taken: ";
+            assert!(shown.starts_with(start) && shown.contains(why), "{shown}\nexpected {why}");
+        }
+    }
+}
+
+#[test]
+fn what_is_skipped_and_no_bundle_is_no_entry() {
+    // As opm's loader writes `p.v2` where `p.v3` skips it and there never was one.
+    let change = "DELETE FROM operatorbundle WHERE name IN ('p.v1', 'p.v2');";
+    let catalog = reading(&database(&format!("{TABLES}{ROWS}{OTHER}{change}"))).unwrap();
+    let channel = &catalog.packages["p"].channels["a"];
+    let [entry] = &channel.entries[..] else { panic!("{channel:?}") };
+    assert_eq!(
+        (entry.name.as_str(), entry.replaces.as_deref(), entry.skips.join(",")),
+        ("p.v3", Some("p.v1"), "p.v2".to_owned())
+    );
+    let full = Filter { full: true, packages: Vec::new() };
+    for filter in [only("p"), Filter::default(), full] {
+        assert!(catalog.select(&filter).is_ok());
+    }
+}
+
+#[test]
+fn a_version_is_read_from_the_property_where_its_column_is_empty() {
+    let more = r#"CREATE TABLE properties (type TEXT, value TEXT, operatorbundle_name TEXT);
+        INSERT INTO properties VALUES ('olm.package', '{"packageName":"p","version":"3.1.0"}', 'p.v3'),
+            ('olm.package', '{"packageName":"p","version":"9.9.9"}', 'p.v1'), ('olm.package', 'no JSON', 'p.v2');
+        UPDATE operatorbundle SET version = NULL WHERE name IN ('p.v3', 'p.v2');"#;
+    let catalog = reading(&database(&format!("{TABLES}{ROWS}{more}"))).unwrap();
+    let versions: Vec<&str> =
+        catalog.packages["p"].bundles.values().map(|bundle| bundle.version.as_str()).collect();
+    assert_eq!(versions, ["1.0.0", "", "3.1.0"]);
 }

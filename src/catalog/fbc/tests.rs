@@ -216,3 +216,56 @@ fn an_image_that_is_no_catalog_is_an_error() {
     let shown = chain(&read(&memory, &image).unwrap_err());
     assert!(shown.contains("no document below `/other`"), "{shown}");
 }
+
+#[test]
+fn hard_links_within_the_catalog_are_read_like_files() {
+    use crate::catalog::testing::{gzip, link, put};
+    use tar::EntryType;
+    let linked = |target: &str| {
+        let mut memory = Memory::default();
+        let mut tar = tar::Builder::new(Vec::new());
+        put(&mut tar, "configs/a.json", GOOD.as_bytes());
+        put(&mut tar, "configs/.gitkeep", b"");
+        link(&mut tar, "configs/sub/linked", EntryType::Link, target, b"");
+        let layer = memory.add(crate::oci::media_type::OCI_LAYER_GZIP, gzip(&tar.into_inner().unwrap()));
+        let image = memory.image(&[(FILES_LABEL, "/configs")], &[layer]);
+        read(&memory, &image)
+    };
+    assert_eq!(linked("configs/.gitkeep").unwrap().packages.len(), 1);
+    let shown = chain(&linked("configs/a.json").unwrap_err());
+    assert!(shown.contains("there are two packages `p`, the second in `/configs/sub/linked`"), "{shown}");
+}
+
+#[test]
+fn entries_without_a_name_and_too_many_parts_are_refused() {
+    for entry in ["{}", "{\"name\":\"\"}", "{\"name\":null}", "{\"replaces\":\"x\"}"] {
+        let more =
+            format!("{{\"schema\":\"olm.channel\",\"package\":\"p\",\"name\":\"b\",\"entries\":[{entry}]}}");
+        let shown = refused(&[("configs/a", GOOD), ("configs/b", &more)]);
+        assert!(shown.contains("`/configs/b`") && shown.contains("`name`"), "{shown}");
+    }
+    let started = Instant::now();
+    let many = |count: usize, item: &str| vec![item; count].join(",");
+    let bundle = |count| {
+        format!(
+            "{{\"schema\":\"olm.bundle\",\"package\":\"p\",\"name\":\"x\",\"relatedImages\":[{}]}}",
+            many(count, "{\"image\":\"a\"}")
+        )
+    };
+    let one = bundle(2_100_000);
+    let half = bundle(1_100_000);
+    let skips = format!(
+        "{{\"schema\":\"olm.channel\",\"package\":\"p\",\"name\":\"b\",\"entries\":[{{\"name\":\"x\",\"skips\":[{}]}}]}}",
+        many(2_100_000, "\"\"")
+    );
+    for files in [
+        vec![("configs/a", GOOD), ("configs/b", one.as_str())],
+        vec![("configs/b", half.as_str()), ("configs/c", half.as_str())],
+        vec![("configs/b", skips.as_str())],
+    ] {
+        assert!(refused(&files).contains("lists more than 2000000 bundles, entries and images"));
+    }
+    let yaml = format!("schema: x\nv: [{}]\n", many(2_100_000, "1"));
+    assert!(refused(&[("configs/b", &yaml)]).contains("`/configs/b`"));
+    assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}

@@ -30,6 +30,13 @@ pub(super) struct Bounded<R> {
     limit: u64,
 }
 
+impl<R> Bounded<R> {
+    /// Returns how many bytes were read.
+    pub(super) fn count(&self) -> u64 {
+        self.limit - self.left
+    }
+}
+
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer)?;

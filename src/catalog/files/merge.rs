@@ -13,8 +13,12 @@ use super::layer::Tar;
 const WHITEOUT: &str = ".wh.";
 /// The name of the file that hides what lower layers have in its folder.
 const OPAQUE: &str = ".wh..wh..opq";
-/// What a file costs beyond its bytes: a name and a place in a table.
+/// What an entry costs beyond the bytes of its file and its name: places in tables.
 const COST_OF_A_FILE: u64 = 128;
+/// How many copies of its name are kept of an entry.
+const COPIES_OF_A_NAME: u64 = 3;
+/// How deep files may lie; catalogs have them three folders deep.
+const MAX_FOLDERS: usize = 256;
 
 /// What is wrong while a layer is read.
 #[derive(Debug)]
@@ -48,10 +52,12 @@ impl From<ImageFilesError> for MergeError {
 
 /// What is found at a path.
 pub(super) enum Found<T> {
-    /// A file.
-    Content(T),
+    /// A file, and its length.
+    Content(T, u64),
     /// A hard link to something that the layer does not have in the folder.
     Link(String),
+    /// A symbolic link, by where it leads from the root.
+    Symbolic(String),
 }
 
 /// What looking for one file in a layer comes to.
@@ -60,12 +66,14 @@ pub(super) enum Looked {
     Written,
     /// It is a hard link.
     Link(String),
+    /// It is a symbolic link, or lies below one; this is where it leads from the root.
+    Symbolic(String),
     /// The layer hides it.
     Gone,
 }
 
 /// Returns the one spelling of a name: relative to the root, which `..` does not leave.
-pub(super) fn normalised(raw: &[u8]) -> String {
+pub(in crate::catalog) fn normalised(raw: &[u8]) -> String {
     let text = String::from_utf8_lossy(raw);
     let mut parts: Vec<&str> = Vec::new();
     for part in text.split('/') {
@@ -76,6 +84,14 @@ pub(super) fn normalised(raw: &[u8]) -> String {
         }
     }
     parts.join("/")
+}
+
+/// Returns where the symbolic link at `path` leads, from the root.
+fn target(path: &str, link: &[u8]) -> String {
+    if link.starts_with(b"/") {
+        return normalised(link);
+    }
+    normalised(&[split(path).0.as_bytes(), b"/", link].concat())
 }
 
 /// Returns the path of `path` below the folder `dir`; none if it is not below.
@@ -102,11 +118,18 @@ struct Cover {
     gone: BTreeSet<String>,
     /// Folders of which only what is in them is hidden.
     opaque: BTreeSet<String>,
-    /// What is a folder, and so no file of a lower layer.
+    /// What is a folder, and so no file of a lower layer; all that it is in are folders too.
     folders: BTreeSet<String>,
 }
 
 impl Cover {
+    /// Returns whether a path is that of a folder.
+    fn has_folder(&self, path: &str) -> bool {
+        let start = format!("{path}/");
+        let mut next = self.folders.range::<str, _>((Bound::Included(start.as_str()), Bound::Unbounded));
+        self.folders.contains(path) || next.next().is_some_and(|folder| folder.starts_with(&start))
+    }
+
     /// Returns whether a path of a lower layer can't be seen.
     fn hides(&self, path: &str) -> bool {
         self.gone.contains(path) || self.hides_below(split(path).0)
@@ -131,17 +154,24 @@ impl Cover {
 pub(super) struct Merge<'a> {
     dir: &'a str,
     cover: Cover,
+    /// Where the folder is instead, if it is a symbolic link or in one.
+    moved: Option<String>,
 }
 
 impl<'a> Merge<'a> {
     /// Starts above the last layer.
     pub(super) fn new(dir: &'a str) -> Self {
-        Self { dir, cover: Cover::default() }
+        Self { dir, cover: Cover::default(), moved: None }
     }
 
     /// Returns whether lower layers add nothing.
     pub(super) fn is_covered(&self) -> bool {
         self.cover.hides_below(self.dir)
+    }
+
+    /// Returns where the folder is instead, if it is a symbolic link or in one.
+    pub(super) fn into_moved(self) -> Option<String> {
+        self.moved
     }
 
     /// Goes through the next layer and returns what can be seen of it. `left` is how many bytes may be read still.
@@ -156,14 +186,20 @@ impl<'a> Merge<'a> {
         let mut found: BTreeMap<String, Found<T>> = BTreeMap::new();
         while let Some(entry) = tar.next_entry()? {
             let path = normalised(&entry.path);
+            let cost = COST_OF_A_FILE + COPIES_OF_A_NAME * path.len() as u64;
             if self.whiteout(&path, &mut own) {
-                *left = left.checked_sub(COST_OF_A_FILE).ok_or_else(too_large)?;
+                *left = left.checked_sub(cost).ok_or_else(too_large)?;
                 continue;
             }
             if !self.concerns(&path) {
                 continue;
             }
-            *left = left.checked_sub(COST_OF_A_FILE + path.len() as u64).ok_or_else(too_large)?;
+            *left = left.checked_sub(cost).ok_or_else(too_large)?;
+            if folders(&path).nth(MAX_FOLDERS).is_some() {
+                let start: String = path.chars().take(100).collect();
+                let why = format!("`{start}…` lies more than {MAX_FOLDERS} folders deep");
+                return Err(MergeError::Unusable(why));
+            }
             let name = below(&path, self.dir);
             // The last entry of a name counts, and what is on the way to a file is a folder.
             for folder in name.into_iter().flat_map(folders) {
@@ -175,13 +211,19 @@ impl<'a> Merge<'a> {
                 continue;
             }
             own.gone.insert(path.clone());
-            own.folders.extend(folders(&path).map(str::to_owned));
+            own.folders.insert(split(&path).0.to_owned());
+            let is_hidden = self.cover.hides(&path) || self.cover.has_folder(&path);
             let Some(name) = name else {
                 found.clear();
+                if entry.type_flag == b'2' && !is_hidden {
+                    let rest = below(self.dir, &path).unwrap_or_default();
+                    self.moved =
+                        Some(normalised(format!("{}/{rest}", target(&path, &entry.link)).as_bytes()));
+                }
                 continue;
             };
             forget(&mut found, name);
-            if self.cover.hides(&path) || self.cover.folders.contains(&path) {
+            if is_hidden {
                 continue;
             }
             match entry.type_flag {
@@ -189,14 +231,15 @@ impl<'a> Merge<'a> {
                 b'0' | b'S' => {
                     let bytes = read_file(tar, &entry, &path, left, too_large)?;
                     let value = take(name, bytes);
-                    found.insert(name.to_owned(), Found::Content(value));
+                    found.insert(name.to_owned(), Found::Content(value, entry.size));
                 }
-                // Symbolic links, devices and pipes have no content of their own.
+                b'2' => drop(found.insert(name.to_owned(), Found::Symbolic(target(&path, &entry.link)))),
+                // Devices and pipes have no content of their own.
                 _ => {}
             }
         }
         self.cover.add(own);
-        self.resolve(&mut found);
+        self.resolve(&mut found, left, too_large)?;
         Ok(found)
     }
 
@@ -225,22 +268,29 @@ impl<'a> Merge<'a> {
         true
     }
 
-    /// Puts content in place of the links to what the same layer has in the folder.
-    fn resolve<T: Clone>(&self, found: &mut BTreeMap<String, Found<T>>) {
+    /// Puts content in place of the links to what the same layer has in the folder; each costs as a copy does.
+    fn resolve<T: Clone>(
+        &self,
+        found: &mut BTreeMap<String, Found<T>>,
+        left: &mut u64,
+        too_large: &dyn Fn() -> ImageFilesError,
+    ) -> Result<(), MergeError> {
         let links: Vec<(String, String)> = found
             .iter()
             .filter_map(|(path, node)| match node {
                 Found::Link(target) => Some((path.clone(), target.clone())),
-                Found::Content(_) => None,
+                Found::Content(..) | Found::Symbolic(_) => None,
             })
             .collect();
         for (path, target) in links {
             let target = below(&target, self.dir).and_then(|name| found.get(name));
-            if let Some(Found::Content(value)) = target {
-                let value = value.clone();
-                found.insert(path, Found::Content(value));
+            if let Some(Found::Content(value, size)) = target {
+                *left = left.checked_sub(*size).ok_or_else(too_large)?;
+                let node = Found::Content(value.clone(), *size);
+                found.insert(path, node);
             }
         }
+        Ok(())
     }
 }
 
@@ -313,10 +363,19 @@ pub(super) fn find_file(
                     Looked::Written
                 }
                 b'1' => Looked::Link(normalised(&entry.link)),
+                b'2' => Looked::Symbolic(target(wanted, &entry.link)),
                 _ => Looked::Gone,
             });
-        } else if below(wanted, &path).is_some() && entry.type_flag != b'5' {
-            looked = Some(Looked::Gone);
+        } else if let Some(rest) = below(wanted, &path)
+            && entry.type_flag != b'5'
+        {
+            looked = Some(match entry.type_flag {
+                b'2' => {
+                    let target = format!("{}/{rest}", target(&path, &entry.link));
+                    Looked::Symbolic(normalised(target.as_bytes()))
+                }
+                _ => Looked::Gone,
+            });
         }
     }
     // Whiteouts are about lower layers only.

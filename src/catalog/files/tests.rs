@@ -69,7 +69,7 @@ fn a_folder_is_replaced_whole() {
     let last = memory.layer(&[("configs/last", b"3")]);
     let files = opened(&mut memory, &[base.clone(), upper, last]);
     assert_eq!(tree(&memory, &files), ["last=3", "new=2"]);
-    // A symbolic link in its place hides it and is not followed.
+    // A symbolic link in its place hides it.
     let linked = layer_of(&mut memory, |tar| link(tar, "configs", EntryType::Symlink, "/etc", b""));
     let files = opened(&mut memory, &[base, linked]);
     assert!(tree(&memory, &files).is_empty());
@@ -93,7 +93,7 @@ fn names_stay_inside_and_the_last_entry_of_a_name_counts() {
 }
 
 #[test]
-fn hard_links_are_content_and_symbolic_links_nothing() {
+fn hard_links_are_content() {
     let mut memory = Memory::default();
     let base = memory.layer(&[("share/lower", b"lower"), ("configs/own", b"first")]);
     let upper = layer_of(&mut memory, |tar| {
@@ -102,7 +102,6 @@ fn hard_links_are_content_and_symbolic_links_nothing() {
         link(tar, "configs/a", EntryType::Link, "configs/own", b"");
         link(tar, "configs/b", EntryType::Link, "/share/here", b"");
         link(tar, "configs/c", EntryType::Link, "share/lower", b"");
-        link(tar, "configs/d", EntryType::Symlink, "own", b"");
         link(tar, "share/again", EntryType::Link, "share/here", b"");
         link(tar, "configs/e", EntryType::Link, "share/again", b"");
     });
@@ -115,7 +114,7 @@ fn hard_links_are_content_and_symbolic_links_nothing() {
     let nowhere = layer_of(&mut memory, |tar| link(tar, "configs/x", EntryType::Link, "none", b""));
     let files = opened(&mut memory, &[base, nowhere]);
     let error = files.read_tree(&memory, "configs", PLENTY).unwrap_err();
-    assert!(matches!(error, ImageFilesError::NoFile { .. }), "{error}");
+    assert!(matches!(error, ImageFilesError::Link { .. }), "{error}");
 }
 
 #[test]
@@ -267,4 +266,136 @@ fn the_platform_is_chosen_and_else_the_first_that_runs() {
     let empty = memory.index(&[(&artifact, "linux/amd64")]);
     assert!(matches!(which(&memory, &empty, None), Err(ImageFilesError::NoRunnable { .. })));
     assert!(matches!(which(&memory, &artifact, None), Err(ImageFilesError::NotAnImage { .. })));
+}
+
+/// An entry of any name, however long.
+fn long(tar: &mut tar::Builder<Vec<u8>>, name: &str) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o644);
+    let long = [name.as_bytes(), b"\0"].concat();
+    let mut extension = tar::Header::new_gnu();
+    extension.set_entry_type(EntryType::GNULongName);
+    extension.set_size(long.len() as u64);
+    extension.set_cksum();
+    tar.append(&extension, &long[..]).unwrap();
+    header.set_cksum();
+    tar.append(&header, &b""[..]).unwrap();
+}
+
+#[test]
+fn deep_paths_and_long_whiteouts_are_bounded() {
+    let mut memory = Memory::default();
+    let endless = layer_of(&mut memory, |tar| long(tar, &format!("configs/{}x", "a/".repeat(100_000))));
+    let error = opened(&mut memory, &[endless]).read_tree(&memory, "configs", PLENTY).unwrap_err();
+    assert!(crate::store::chain(&error).contains("it is longer than 4096 bytes"), "{error}");
+    let deep = layer_of(&mut memory, |tar| long(tar, &format!("configs/{}x", "a/".repeat(1000))));
+    let error = opened(&mut memory, &[deep]).read_tree(&memory, "configs", PLENTY).unwrap_err();
+    assert!(error.to_string().contains("more than 256 folders deep"), "{error}");
+    // What hides costs what its name is long.
+    let whiteouts = layer_of(&mut memory, |tar| {
+        for at in 0..50 {
+            long(tar, &format!("configs/.wh.{at}-{}", "w".repeat(3000)));
+        }
+    });
+    let files = opened(&mut memory, &[whiteouts]);
+    assert!(files.read_tree(&memory, "configs", PLENTY).is_ok());
+    let error = files.read_tree(&memory, "configs", 50 * 3000).unwrap_err();
+    assert!(matches!(error, ImageFilesError::TooLarge { .. }), "{error}");
+    // A folder of an upper layer is no file of a lower one, however it is known.
+    let base = memory.layer(&[("configs/a", b"1"), ("configs/a-b", b"1")]);
+    let upper = memory.layer(&[("configs/a/b/c", b"2"), ("configs/a-c", b"2")]);
+    let files = opened(&mut memory, &[base, upper]);
+    assert_eq!(tree(&memory, &files), ["a-b=1", "a-c=2", "a/b/c=2"]);
+}
+
+#[test]
+fn what_all_layers_come_to_is_bounded() {
+    let began = Instant::now();
+    let mut memory = Memory::default();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut header = tar::Header::new_gnu();
+    header.set_path("elsewhere/zeros").unwrap();
+    header.set_size(200 << 20);
+    header.set_cksum();
+    encoder.write_all(header.as_bytes()).unwrap();
+    for _ in 0..200 {
+        encoder.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    let zeros = memory.add(OCI_LAYER_GZIP, encoder.finish().unwrap());
+    let good = memory.layer(&[("configs/a", b"1")]);
+    let layers = |count| [vec![good.clone()], vec![zeros.clone(); count]].concat();
+    let files = opened(&mut memory, &layers(500));
+    for error in [
+        files.read_tree(&memory, "configs", PLENTY).unwrap_err(),
+        files.extract(&memory, "configs/a", &mut Vec::new(), PLENTY).unwrap_err(),
+    ] {
+        assert!(matches!(error, ImageFilesError::TooMuch { .. }), "{error}");
+    }
+    // A layer that is longer by its word only allows nothing more.
+    let files = opened(&mut memory, &layers(2));
+    assert!(files.read_tree(&memory, "configs", PLENTY).is_ok());
+    let image = memory.image(&[], &layers(10_000));
+    let error = ImageFiles::open(&memory, &image, None).unwrap_err();
+    assert!(matches!(error, ImageFilesError::TooManyLayers { count: 10_001, .. }), "{error}");
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[test]
+fn symbolic_links_are_followed_within_the_image() {
+    let mut memory = Memory::default();
+    let base = memory.layer(&[("shared/a", b"old"), ("catalog/sub/x", b"1"), ("database/v1.db", b"db")]);
+    let upper = layer_of(&mut memory, |tar| {
+        put(tar, "shared/a", b"new");
+        link(tar, "catalog/a", EntryType::Symlink, "../shared/a", b"");
+        link(tar, "catalog/b", EntryType::Symlink, "/linked/a", b"");
+        link(tar, "linked", EntryType::Symlink, "shared", b"");
+        link(tar, "configs", EntryType::Symlink, "catalog", b"");
+        link(tar, "database/index.db", EntryType::Symlink, "v1.db", b"");
+    });
+    let files = opened(&mut memory, &[base.clone(), upper]);
+    assert_eq!(tree(&memory, &files), ["a=new", "b=new", "sub/x=1"]);
+    let mut bytes = Vec::new();
+    files.extract(&memory, "/database/index.db", &mut bytes, PLENTY).unwrap();
+    assert_eq!(bytes, b"db");
+    for (target, why) in [
+        (
+            "none",
+            "`/configs/x` of the image in memory is a link that can't be followed: the image has no file `/configs/none`",
+        ),
+        ("x", "or in a circle"),
+        ("../../../etc/passwd", "the image has no file `/etc/passwd`"),
+    ] {
+        let bad = layer_of(&mut memory, |tar| link(tar, "configs/x", EntryType::Symlink, target, b""));
+        let error =
+            opened(&mut memory, &[base.clone(), bad]).read_tree(&memory, "configs", PLENTY).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
+fn many_links_to_one_file_are_one_reading_and_to_many_an_error_of_its_own() {
+    let mut memory = Memory::default();
+    let names: Vec<String> = (0..65).map(|at| format!("shared/{at}")).collect();
+    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"1"[..])).collect();
+    let base = memory.layer(&files);
+    let linked = |memory: &mut Memory, same: bool| {
+        layer_of(memory, |tar| {
+            for (at, name) in names.iter().enumerate() {
+                let to = if same { "shared/0" } else { name };
+                link(tar, &format!("configs/{at}"), EntryType::Link, to, b"");
+            }
+        })
+    };
+    let upper = linked(&mut memory, true);
+    let files = opened(&mut memory, &[base.clone(), upper]);
+    assert_eq!(tree(&memory, &files).len(), 65);
+    let upper = linked(&mut memory, false);
+    let error = opened(&mut memory, &[base, upper]).read_tree(&memory, "configs", PLENTY).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("has links to 65 files outside it or in lower layers, and no more than 64"),
+        "{error}"
+    );
 }

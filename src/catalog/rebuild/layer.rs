@@ -105,7 +105,8 @@ fn is_about(entry: &Deprecation, chosen: &SelectedPackage) -> bool {
     }
 }
 
-/// Writes the layer: gzip, and the digest of the tar in it. `old` is the folder that the catalog had its documents in.
+/// Writes the layer: gzip, and the digest of the tar in it. `old` is the folder that the catalog had its documents in, as it
+/// is named from the root.
 pub(super) fn write(
     old: &str,
     documents: &[Document],
@@ -136,8 +137,8 @@ pub(super) fn write(
 fn pack(old: &str, files: BTreeMap<Option<&str>, Vec<u8>>) -> io::Result<(Vec<u8>, Digest)> {
     let mut tar = Tarball::new();
     let mut hidden = vec![format!(".wh.{FOLDER}")];
-    let old = old.trim_matches('/');
-    if old != FOLDER {
+    // What is in the new folder goes with the old one of its name.
+    if old != FOLDER && !old.starts_with(&format!("{FOLDER}/")) {
         let (above, name) = old.rsplit_once('/').map_or(("", old), |(above, name)| (above, name));
         let slash = if above.is_empty() { "" } else { "/" };
         hidden.push(format!("{above}{slash}.wh.{name}"));
@@ -166,4 +167,27 @@ fn is_file_name(name: &str) -> bool {
         && !name.starts_with('.')
         && name != FILE
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_old_folder_is_whited_out_and_the_new_one_stands() {
+        for (old, hidden) in [
+            ("configs", vec![".wh.configs"]),
+            ("configs/sub", vec![".wh.configs"]),
+            ("catalog", vec![".wh.catalog", ".wh.configs"]),
+            ("a/b", vec![".wh.configs", "a/.wh.b"]),
+        ] {
+            let (bytes, _) = pack(old, BTreeMap::from([(None, b"{}".to_vec())])).unwrap();
+            let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&bytes[..]));
+            let names =
+                archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string());
+            let names: Vec<String> = names.collect();
+            assert_eq!(names[..hidden.len()], hidden[..], "{old}");
+            assert_eq!(names[hidden.len()..], ["configs/", "configs/catalog.json"]);
+        }
+    }
 }

@@ -12,16 +12,13 @@ mod object;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::files::{ImageFiles, ImageFilesError};
+use super::files::{ImageFiles, ImageFilesError, normalised, read_config};
 use super::{CatalogError, Filter, FilterError, Form, documents, read_files};
 use crate::oci::manifest::{ImageIndex, ImageManifest};
-use crate::oci::{Descriptor, Digest, Manifest, ManifestError, Platform};
-use crate::store::body::read_whole;
+use crate::oci::{Descriptor, Digest, Manifest, Platform};
 use crate::store::made::Made;
 use crate::store::{Source, StoreError, read_manifest};
 
-/// The largest config that is read, in bytes; the field's are some kilobytes.
-const MAX_CONFIG: u64 = 4 * 1024 * 1024;
 /// How deep indexes may lie in each other.
 const MAX_DEPTH: u32 = 4;
 
@@ -54,17 +51,6 @@ pub enum RebuildError {
     /// The filter does not fit the catalog.
     #[error(transparent)]
     Filter(#[from] FilterError),
-    /// A manifest that can't be used.
-    #[error("{place} holds a manifest {digest} that can't be used")]
-    Manifest {
-        /// The place.
-        place: String,
-        /// The manifest.
-        digest: Digest,
-        /// What is wrong with it.
-        #[source]
-        source: ManifestError,
-    },
     /// A catalog in a database.
     #[error(
         "the catalog {digest} in {place} is a database, which is never rebuilt: its image serves it as it is; leave out \
@@ -152,7 +138,7 @@ impl Builder<'_> {
     /// Rebuilds an index or an image; nothing if all of it was chosen.
     fn rebuild(&mut self, old: &Descriptor, depth: u32) -> Result<Option<Descriptor>, RebuildError> {
         let bytes = read_manifest(&*self.source, old)?;
-        let manifest = Manifest::parse(&bytes, &old.media_type).map_err(|source| RebuildError::Manifest {
+        let manifest = Manifest::parse(&bytes, &old.media_type).map_err(|source| StoreError::Manifest {
             place: self.source.place(),
             digest: old.digest.clone(),
             source,
@@ -256,27 +242,24 @@ impl Builder<'_> {
         if selection.is_everything() {
             return Ok(None);
         }
+        let folder = normalised(catalog.path.as_bytes());
+        if folder.is_empty() {
+            let why = format!("its label says that it lies in `{}`, the whole file system", catalog.path);
+            return Err(self.unusable(old, why));
+        }
         self.warnings.extend(selection.warnings.iter().cloned());
         let documents = documents(&*self.source, &files, &|head| {
             layer::stays(&selection, &head.schema, head.of_package(), &head.name)
         })?;
         let (layer, diff_id) =
-            layer::write(&catalog.path, &documents, &selection).map_err(|why| self.unusable(old, why))?;
+            layer::write(&folder, &documents, &selection).map_err(|why| self.unusable(old, why))?;
         let broken = |error: serde_json::Error| self.unusable(old, error.to_string());
-        let config = image::config(&self.config(&manifest.config)?, &diff_id).map_err(broken)?;
+        let config =
+            image::config(&read_config(&*self.source, &manifest.config)?, &diff_id).map_err(broken)?;
         let new = image::manifest(bytes, &manifest.media_type, &config, &layer).map_err(broken)?;
         self.made.add_blob(&manifest.config.media_type, config);
         self.made.add_blob(&manifest.media_type, layer);
         Ok(Some(new))
-    }
-
-    /// Reads a config, which is hashed on the way.
-    fn config(&self, config: &Descriptor) -> Result<Vec<u8>, RebuildError> {
-        if config.size > MAX_CONFIG {
-            let why = format!("its config has {} bytes, and {MAX_CONFIG} are read at most", config.size);
-            return Err(self.unusable(config, why));
-        }
-        read_whole(&*self.source, &config.digest, config.size).map_err(RebuildError::Store)
     }
 
     fn unusable(&self, what: &Descriptor, why: String) -> RebuildError {

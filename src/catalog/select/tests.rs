@@ -134,6 +134,8 @@ fn a_channel_without_one_head_is_an_error_that_names_it() {
     ] {
         let expected = format!("the channel `a` of the package `p` has no head: {why}");
         assert_eq!(refused(catalog, &some), expected);
+        // Nor has it one when only heads are wanted.
+        assert_eq!(refused(catalog, &Filter::default()), expected);
     }
     assert!(none.select(&Filter::default()).is_err() && several.select(&Filter::default()).is_err());
     // Of everything nobody needs to know the head.
@@ -238,6 +240,74 @@ fn images_are_collected_and_bad_references_named() {
         "the image `r.example/none` of the bundle `1.0.0` has neither a tag nor a digest"
     );
     assert!(matches!(with("not an image", &[]), Err(FilterError::Reference { .. })));
+}
+
+#[test]
+fn a_package_of_which_nothing_is_left_is_an_error_with_the_range() {
+    let mut catalog = one(&[("a", &[entry("1.0.0", "", &[])])]);
+    // As in a database.
+    catalog.packages.get_mut("p").unwrap().default_channel = None;
+    assert_eq!(
+        refused(&catalog, &asked(range("2.0.0", ""), &[])),
+        "nothing is left of the package `p`: no version in its channels is >= 2.0.0"
+    );
+    assert_eq!(
+        refused(&catalog, &asked(Range::default(), &[("none", Range::default())])),
+        "nothing is left of the package `p`: it has none of the channels that were asked for"
+    );
+    assert!(catalog.select(&Filter::default()).is_ok());
+}
+
+#[test]
+fn what_a_range_empties_or_leaves_aside_is_told() {
+    let catalog = one(&[("a", &[entry("1.0.0", "", &[])]), ("b", &[entry("2.0.0", "", &[])])]);
+    let channels = [("a", Range::default()), ("b", range("3.0.0", ""))];
+    let selection = catalog.select(&asked(Range::default(), &channels)).unwrap();
+    assert_eq!(
+        selection.warnings,
+        ["nothing is left of the channel `b` of the package `p`: no version in it is >= 3.0.0"]
+    );
+    // Beside the chain: 1.1.0 leads to nothing, and only 2.0.0 skips it, which is not asked for.
+    let entries = [
+        entry("2.0.0", "1.0.0", &["1.1.0"]),
+        entry("1.1.0", "1.0.5", &[]),
+        entry("1.0.5", "1.0.0", &[]),
+        entry("1.0.0", "", &[]),
+    ];
+    let selection = one(&[("a", &entries)]).select(&asked(range("", "1.0.5"), &[])).unwrap();
+    assert_eq!(kept(&selection, "a"), ["1.0.0"]);
+    assert_eq!(selection.warnings.len(), 1, "{:?}", selection.warnings);
+    assert!(
+        selection.warnings[0]
+            .contains("of the channel `a` of the package `p` these are <= 1.0.5 and stay behind")
+    );
+    assert!(selection.warnings[0].ends_with(": 1.0.5"));
+    for filter in
+        [asked(range("2.0.0", "1.0.0"), &[]), asked(Range::default(), &[("a", range("2.0.0", "1.0.0"))])]
+    {
+        assert!(refused(&catalog, &filter).ends_with("of the package `p`, and no version is both"));
+    }
+    let strange = one(&[("a", &[entry("v2", "v1", &[]), entry("v1", "", &[])])]);
+    assert!(
+        refused(&strange, &asked(range("1.0.0", ""), &[])).ends_with(
+            "no version in it is >= 1.0.0, and 2 of its bundles have no version of the form x.y.z"
+        )
+    );
+}
+
+#[test]
+fn a_default_channel_that_stays_is_told() {
+    let catalog = one(&[("a", &[entry("1.0.0", "", &[])]), ("b", &[entry("2.0.0", "", &[])])]);
+    let platform = "linux/amd64".parse().unwrap();
+    let catalogs = [crate::catalog::PlatformCatalog { platform, catalog }];
+    let mut filter = asked(Range::default(), &[]);
+    assert!(kept_defaults(&catalogs, &filter).is_empty());
+    filter.packages[0].default_channel = Some("a".to_owned());
+    assert!(kept_defaults(&catalogs, &filter).is_empty());
+    filter.packages[0].default_channel = Some("b".to_owned());
+    let told = kept_defaults(&catalogs, &filter).join("");
+    assert!(told.contains("of the package `p` stays `a` in the catalog and is to be `b`"), "{told}");
+    assert!(told.contains("`rebuildCatalog: true`"));
 }
 
 /// Rule 7 once more, in the simplest way: for each entry of the chain, what can be reached from it.

@@ -29,9 +29,10 @@ impl Opener<'_> {
         fill: &Fill,
     ) -> Result<(), OpenError> {
         let (wish, below, root) = self.one(&order.argument, said)?;
-        let catalog = catalog::read(&*below, &root)?;
+        let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
+        let catalogs = catalog::read_all(&*below, &root, platforms)?;
         let at = |source| OpenError::Filter { catalog: order.argument.to_string(), source };
-        let selection = catalog.select(&order.filter).map_err(at)?;
+        let mut selection = catalog::select_all(&catalogs, &order.filter).map_err(at)?;
         self.opened
             .arguments
             .push(format!("catalog {} {} {:?} {}", wish.name, root.digest, order.filter, order.rebuild));
@@ -43,14 +44,17 @@ impl Opener<'_> {
         }
         // What is left out is neither rebuilt nor warned of.
         let is_blocked = !blocked_by(&self.blocked, &wish).is_empty();
-        let is_database = matches!(catalog.form, Form::Database);
+        let is_database = catalogs.iter().all(|one| one.catalog.form == Form::Database);
+        if (!order.rebuild || is_database) && !is_blocked {
+            let kept = catalog::kept_defaults(&catalogs, &order.filter);
+            selection.warnings.extend(kept);
+        }
         if order.rebuild && !is_database && !is_blocked {
-            let platforms = if said.platforms.is_empty() { &fill.platforms } else { &said.platforms };
             self.add_rebuilt(order, wish, (below, &root), platforms, &selection.warnings, said)?;
         } else {
             let selector = root.digest.to_string();
             self.wish(Wish { selector, part: Part::Catalog, ..wish }, said);
-            if !is_blocked && !selection.has_all_of(&catalog) {
+            if !is_blocked && !catalogs.iter().all(|one| selection.has_all_of(&one.catalog)) {
                 let cause = if is_database { DATABASE_LISTS_MORE } else { LISTS_MORE };
                 self.warn(cause, name.to_string());
             }

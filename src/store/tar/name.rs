@@ -1,7 +1,7 @@
 //! Names of entries: which are refused, and the one spelling the others get.
 
 /// The longest name that is taken, in bytes: Linux's `PATH_MAX`. It bounds what an entry may make a reader hold.
-const MAX_NAME: usize = 4096;
+pub(super) const MAX_NAME: usize = 4096;
 
 /// Normalises a name: no leading `./`, no `.` or empty components, no trailing `/`.
 ///

@@ -1,12 +1,13 @@
 //! Reading a tar file as it comes, from what can't be sought in: the layers of images.
 //!
 //! Names are handed out as they are written; what becomes of them is the caller's matter. What an extension header may
-//! make this reader allocate is bounded as in [`Scan`](super::Scan).
+//! make this reader allocate is bounded as in [`Scan`](super::Scan), and names that no system has are refused.
 
 use std::io::{self, Read};
 
 use super::extension::{Extensions, MAX_EXTENSION, Pax, long_name, parse_pax};
 use super::header::{HeaderFault, parse_header_block};
+use super::name::{MAX_NAME, printable};
 use super::{BLOCK, TarFault};
 
 /// Goes through the entries of a tar file that is read from its start.
@@ -92,6 +93,12 @@ impl<R: Read> TarStream<R> {
                     let bad = |why| TarFault::BadExtension { offset: start, why };
                     let path = Extensions::choose(pax.path, extensions.name, header.path).map_err(bad)?;
                     let link = Extensions::choose(pax.link, extensions.link, header.link).map_err(bad)?;
+                    for name in [&path, &link] {
+                        if name.len() > MAX_NAME {
+                            let (path, why) = (printable(name), "it is longer than 4096 bytes");
+                            return Err(TarFault::HostilePath { offset: start, path, why });
+                        }
+                    }
                     let type_flag = match header.type_flag {
                         0 if path.ends_with(b"/") => b'5',
                         0 | b'7' => b'0',
@@ -238,5 +245,22 @@ mod tests {
         header.set_cksum();
         let fault = TarStream::new(&header.as_bytes()[..]).next_entry();
         assert!(matches!(fault, Err(TarFault::BadExtension { .. })), "{fault:?}");
+    }
+
+    #[test]
+    fn names_longer_than_any_system_has_are_refused() {
+        let long = "a/".repeat(2047);
+        assert!(TarStream::new(&archive(&[(&long, b"")])[..]).next_entry().is_ok());
+        let long = "a/".repeat(2049);
+        let fault = TarStream::new(&archive(&[(&long, b"")])[..]).next_entry().unwrap_err();
+        assert!(matches!(fault, TarFault::HostilePath { .. }), "{fault:?}");
+        assert!(fault.to_string().ends_with("it is longer than 4096 bytes"), "{fault}");
+        let mut builder = Builder::new(Vec::new());
+        let mut header = Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "link", &long).unwrap();
+        let bytes = builder.into_inner().unwrap();
+        assert!(matches!(TarStream::new(&bytes[..]).next_entry(), Err(TarFault::HostilePath { .. })));
     }
 }
