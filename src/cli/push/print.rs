@@ -91,7 +91,6 @@ impl Job<'_> {
             counted(counts.tags_written as usize, "tag"),
             duration(began.elapsed()),
         ));
-        print_shared(report, printer);
         let top_up = match &self.papers {
             Some(papers) => {
                 papers.print_state(self, report, printer);
@@ -140,8 +139,9 @@ fn print_shared(report: &Report, printer: &Printer) {
     }
 }
 
-/// Says of refused sparse indexes what can be done about them.
+/// Says of refused sparse indexes what can be done about them, and of what else people may stumble over.
 fn print_refusals(report: &Report, printer: &Printer) {
+    print_shared(report, printer);
     let refused: Vec<&ImageReport> =
         report.images.iter().filter(|image| image.outcome == ImageOutcome::Refused).collect();
     let rewritten: Vec<String> = report
