@@ -157,7 +157,7 @@ fn the_rest_says_how() {
         at: order.registries[0].at.clone(),
     };
     assert_eq!(order.registries[0], expected);
-    assert_eq!(order.registries[0].at.as_ref().unwrap().line, 6);
+    assert_eq!(order.registries[0].at.as_ref().unwrap().line, 7);
     let at = order.registries[1].at.clone();
     assert_eq!(
         order.registries[1],
