@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::oci::platform::Match;
-use crate::oci::{Descriptor, Digest, Platform};
+use crate::oci::{Descriptor, Digest, Platform, media_type};
 
 /// Why content of the closure is left out on purpose; the greater one is what a record gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,9 +48,11 @@ impl Attachments {
     }
 }
 
-/// Artifact types by which signing tools mark signatures among referrers: cosign (both forms) and notation.
+/// Artifact types by which signing tools mark signatures among referrers: cosign (both forms) and notation; and those of
+/// releases.
 fn is_signature_type(artifact_type: &str) -> bool {
     artifact_type == "application/vnd.cncf.notary.signature"
+        || artifact_type == media_type::RELEASE_SIGNATURE
         || artifact_type == "application/vnd.dev.cosign.artifact.sig.v1+json"
         || artifact_type.starts_with("application/vnd.dev.sigstore.bundle")
 }
@@ -224,6 +226,7 @@ mod tests {
         assert!(signatures.wants(Some("sha256-00.sig"), None));
         assert!(!signatures.wants(Some("sha256-00.att"), None));
         assert!(signatures.wants(None, Some("application/vnd.cncf.notary.signature")));
+        assert!(signatures.wants(None, Some("application/vnd.barge.release-signature.v1")));
         assert!(!signatures.wants(None, Some("application/spdx+json")));
         assert!(!Attachments::None.wants(Some("sha256-00.sig"), None));
     }

@@ -151,12 +151,21 @@ impl Orders {
 
     /// Returns which attached content is wanted: what the command line says of it with `flag`, else what the files say.
     pub fn attachments(&self, own: Option<Attachments>, flag: &str) -> Result<Attachments, Failure> {
-        match own {
-            Some(own) => Ok(own),
-            None => self
-                .agreed("attached content", flag, |order| order.defaults.attachments)
-                .map(Option::unwrap_or_default),
+        let attachments = match own {
+            Some(own) => own,
+            None => {
+                self.agreed("attached content", flag, |order| order.defaults.attachments)?.unwrap_or_default()
+            }
+        };
+        let mut orders = self.files.iter().map(|(_, order)| order).chain([&self.flags]);
+        let is_signed = orders.any(|order| order.releases.iter().any(|one| !one.signatures.is_empty()));
+        if attachments == Attachments::None && is_signed {
+            return Err(Failure::usage(
+                "a release's signature is given, and attached content is to be left out",
+            )
+            .hint("ask for signatures as attached content, or leave the signature file out"));
         }
+        Ok(attachments)
     }
 
     /// Returns what the files want of a push that meets a sparse index, where the command line does not say it.

@@ -23,6 +23,9 @@ pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v
 /// Docker's schema 1 manifest, signed.
 pub const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
+/// Artifact type of an OpenShift release signature (`format-spec/release-signature.md`).
+pub const RELEASE_SIGNATURE: &str = "application/vnd.barge.release-signature.v1";
+
 /// What `Accept` must name, on HEAD as on GET, for a registry to hand out a manifest as it is stored.
 pub const MANIFEST_TYPES: [&str; 4] = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
 

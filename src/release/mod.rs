@@ -35,8 +35,7 @@ const COMPONENTS: &str = "openshift/release";
 /// The repository that release images travel under.
 pub(crate) const RELEASES: &str = "openshift/release-images";
 
-/// The type of the artifact that a release signature travels as.
-pub const RELEASE_SIGNATURE: &str = "application/vnd.barge.release-signature.v1";
+pub use crate::oci::media_type::RELEASE_SIGNATURE;
 /// The type of its one layer: the signature file as it was given.
 pub const RELEASE_SIGNATURE_CONTENT: &str = "application/vnd.barge.release-signature.content.v1";
 /// The config of artifacts that have none (image-spec `manifest.md`, "Guidance for an Empty Descriptor").

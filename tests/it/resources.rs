@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barge::bundle::{Bundle, Record};
-use barge::emit::resources::signatures::SIGNATURE_TYPE;
 use barge::graph::Part;
 use barge::graph::survey::Wish;
 use barge::oci::Descriptor;
+use barge::oci::media_type::RELEASE_SIGNATURE;
 use barge::pack::{Options, Output, Prepared};
 use barge::select::{Attachments, Wanted};
 use barge::store::Source;
@@ -52,7 +52,7 @@ impl Cargo {
 
     /// Attaches a release signature.
     fn sign(&mut self, release: &Descriptor, signature: &[u8]) {
-        let artifact = self.content.artifact(release, SIGNATURE_TYPE, signature);
+        let artifact = self.content.artifact(release, RELEASE_SIGNATURE, signature);
         self.attached.push(artifact);
     }
 

@@ -2,12 +2,11 @@
 
 use std::io::Read;
 
+use crate::oci::media_type::RELEASE_SIGNATURE;
 use crate::oci::{Descriptor, Digest, Manifest};
 use crate::store::body::{Body, Start};
 use crate::store::{Result, Source, StoreError, read_manifest};
 
-/// The artifact type of a release signature: a manifest with one layer, the bytes of the signature.
-pub const SIGNATURE_TYPE: &str = "application/vnd.barge.release-signature.v1";
 /// More than any signature has; all of them together have to fit into one `ConfigMap`, which holds a mebibyte.
 const MAX_SIGNATURE: u64 = 128 * 1024;
 
@@ -27,7 +26,7 @@ pub struct Signature {
 pub fn signatures(source: &dyn Source, release: &Digest) -> Result<Vec<Signature>> {
     let mut found = Vec::new();
     for attached in source.attached(release)? {
-        if attached.descriptor.artifact_type.as_deref() != Some(SIGNATURE_TYPE) {
+        if attached.descriptor.artifact_type.as_deref() != Some(RELEASE_SIGNATURE) {
             continue;
         }
         let bytes = signature(source, &attached.descriptor)?;

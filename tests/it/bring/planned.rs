@@ -43,6 +43,19 @@ fn a_release_is_planned_with_its_own_image_from_where_it_is() {
         // What is not asked for is not told.
         plan(&scene, format, &args[..2]).success().stdout_has(&text).never_says("left out");
     }
+    // A signature that was given travels with signatures alone, and is never dropped in silence.
+    let pack = |attachments: &str, file: &str| {
+        let flags = ["--attachments", attachments, "-o", file];
+        scene.barge(&["pack"]).args(args).args(flags).run()
+    };
+    for (attachments, file) in [("signatures", "signed.oci.tar"), ("all", "all.oci.tar")] {
+        pack(attachments, file).success();
+        let bundle = Bundle::open(&scene.path(file)).unwrap();
+        let images = &bundle.record().unwrap().images;
+        let image = images.iter().find(|image| image.root == root.digest).unwrap();
+        assert_eq!(image.attached.len(), 1, "{attachments}");
+    }
+    pack("none", "x.oci.tar").code(2).stderr_has("a release's signature is given");
     let document = plan(&scene, "json", &args).success().json();
     let image = image(&document, "reg.test/m/openshift/release-images");
     assert_eq!(image["source"], json!({ "kind": "registry", "repository": format!("{host}/ocp/release") }));

@@ -1,11 +1,11 @@
 //! What is refused, and that nothing is written then.
 
 use barge::bundle::record::{BaseRecord, FailedEntry};
-use barge::emit::resources::signatures::SIGNATURE_TYPE;
 use barge::graph::Part;
 use barge::graph::reliance::{BaseEntry, BaseKind};
 use barge::inventory::{Inventory, Kind, OutcomeRow, Scope};
 use barge::oci::Digest;
+use barge::oci::media_type::RELEASE_SIGNATURE;
 
 use super::{Cargo, Place, sidecar};
 
@@ -313,7 +313,7 @@ fn what_is_no_signature_is_never_taken_for_one() {
     let release = "q.test/openshift/release-images:4.18.1";
     let args = ["s.barge", "--registry", "m.example"];
     let two = |cargo: &mut Cargo, root: &barge::oci::Descriptor| {
-        let signed = cargo.content.artifact(root, SIGNATURE_TYPE, b"one");
+        let signed = cargo.content.artifact(root, RELEASE_SIGNATURE, b"one");
         let mut value: serde_json::Value =
             serde_json::from_slice(&cargo.content.blobs[&signed.digest]).unwrap();
         let layer = value["layers"][0].clone();
@@ -323,7 +323,7 @@ fn what_is_no_signature_is_never_taken_for_one() {
         two
     };
     let long = |cargo: &mut Cargo, root: &barge::oci::Descriptor| {
-        cargo.content.artifact(root, SIGNATURE_TYPE, &vec![7; 128 * 1024 + 1])
+        cargo.content.artifact(root, RELEASE_SIGNATURE, &vec![7; 128 * 1024 + 1])
     };
     let makes: [(Make<'_>, &str); 2] = [
         (&two, "as a release signature: it has 2 layers, not one"),
