@@ -202,12 +202,11 @@ impl Chooser<'_> {
         if channels.is_empty() && (self.wanted.range.is_given() || !self.wanted.channels.is_empty()) {
             let ranges: BTreeSet<String> =
                 chosen.values().filter(|range| range.is_given()).map(ToString::to_string).collect();
-            let why = match ranges.is_empty() {
-                true => "it has none of the channels that were asked for".to_owned(),
-                false => {
-                    let ranges = ranges.into_iter().collect::<Vec<_>>().join(", or ");
-                    format!("no version in its channels is {ranges}")
-                }
+            let why = if ranges.is_empty() {
+                "it has none of the channels that were asked for".to_owned()
+            } else {
+                let ranges = ranges.into_iter().collect::<Vec<_>>().join(", or ");
+                format!("no version in its channels is {ranges}")
             };
             return Err(FilterError::PackageEmpty { package: self.name.to_owned(), why });
         }
