@@ -243,7 +243,9 @@ impl From<TransferError> for Failure {
                 BAD_INPUT,
                 "other-arguments",
                 Some(format!(
-                    "finish it with the arguments it was begun with, or remove {} and its journal to begin anew",
+                    "finish {} with the arguments it was begun with; where they are the same, a file, catalog, chart or \
+                     release that they name says something else now: --restart packs it as it is, and takes over what \
+                     was fetched",
                     path.display()
                 )),
             ),
