@@ -15,7 +15,7 @@
 //! | [`doctor`] | what a target will do, found out before the transfer; what this machine can do | write without leave |
 //! | [`base`] | what the far side is known to have, from whatever tells it; how that differs from what is wanted; where its content is on this side | believe it: a push proves it |
 //! | [`request`] | what the receiving side lacks, on its way back | |
-//! | [`emit`] | what users take: the work in the formats of other tools ← a plan | touch network or disk but for what a layout lists |
+//! | [`emit`] | what users take: the work in the formats of other tools ← a plan; the files of clusters and engines ← bundles and receipts | touch the network, or read blobs but the signatures that it hands on |
 //! | [`input`] | what users bring (arguments, files of every kind) → what a survey asks for | do blob I/O |
 //! | [`chart`] | Helm charts as artifacts, and the images they need | run helm unasked |
 //! | [`release`] | release payloads: their components, and signatures that travel with them | verify a signature |
