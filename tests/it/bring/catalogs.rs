@@ -49,11 +49,11 @@ fn the_digests_of_a_rebuilt_catalog_are_mapped_whatever_verb_carries_it() {
     // What the push itself changes is told beside it: the old index is the new one's, and that another's.
     let words = ["pack", "site.oci.tar", "--platform", "linux/amd64", "-o", "one.oci.tar"];
     scene.barge(&words).run().success();
-    let host = scene.b.host();
-    let words = ["push", "one.oci.tar", host, "--sparse", "single", "--digest-map", "map.json"];
+    let host = format!("{}/one", scene.b.host());
+    let words = ["push", "one.oci.tar", &host, "--sparse", "single", "--digest-map", "map.json"];
     scene.barge(&words).run().success();
     let written: Value = serde_json::from_slice(&std::fs::read(scene.path("map.json")).unwrap()).unwrap();
-    let single = everything(&scene.b)["ns/index:v1"].to_string();
+    let single = everything(&scene.b)["one/ns/index:v1"].to_string();
     assert_ne!(single, new);
     let written = pairs(&written);
     assert!(written.contains(&(new, single)), "{written:?}");

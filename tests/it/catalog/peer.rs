@@ -25,11 +25,11 @@ fn layer(make: impl FnOnce(&mut TarWriter<Vec<u8>>)) -> Blob {
 
 fn unpacked(folder: &Path, below: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        let path = entry.path();
+        // What links lead to is read too, as opm reads it.
+        let path = entry.unwrap().path();
         if path.is_dir() {
             unpacked(&path, below, files);
-        } else if !entry.file_type().unwrap().is_symlink() {
+        } else {
             files.insert(
                 path.strip_prefix(below).unwrap().to_str().unwrap().to_owned(),
                 fs::read(&path).unwrap(),

@@ -119,7 +119,7 @@ fn several_bases_of_a_diff_are_joined_as_told() {
 fn credentials_are_in_no_command_that_is_suggested() {
     let (desk, _) = months();
     let shown = desk.run("diff jan.oci.tar feb.oci.tar --creds registry.example=robot:secret");
-    shown.stdout_has("next: barge diff jan.oci.tar feb.oci.tar -o FILE.barge").never_says("secret");
+    shown.stdout_has("next: barge diff jan.oci.tar feb.oci.tar --creds - -o FILE.barge").never_says("secret");
 }
 
 /// Overwrites a layer of a bundle that is a file.
